@@ -1,0 +1,1 @@
+//! Planner, policy, guard.

@@ -1,0 +1,104 @@
+//! The command line: what can be said, and how a failure is told.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::{backtest, config, control, demo, query, run};
+
+/// Raises database capacity before the traffic arrives.
+#[derive(Debug, Parser)]
+#[command(name = "headroom", version, about, propagate_version = true)]
+pub(crate) struct Cli {
+    /// What to log to stderr, such as `info` or `headroom=debug,warn`.
+    #[arg(long, global = true, env = "HEADROOM_LOG", value_name = "FILTER")]
+    pub(crate) log: Option<String>,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What the program can do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Replay the World Cup 98 trace through every stage, faster than time, and show the scoreboard.
+    Demo(demo::DemoArgs),
+    /// Run every stage in this process, or one of them.
+    Run(run::RunArgs),
+    /// Replay your own history and events: which policy and which model would have served you best?
+    Backtest(backtest::BacktestArgs),
+    /// Ask the lake in SQL.
+    Query(query::QueryArgs),
+    /// List, approve or reject capacity plans.
+    #[command(subcommand)]
+    Plan(control::PlanCommand),
+    /// Return a workload to the capacity it had before an action.
+    Rollback(control::RollbackArgs),
+    /// Stop automation of a workload, or of all.
+    Pause(control::SwitchArgs),
+    /// Let automation go on.
+    Resume(control::SwitchArgs),
+    /// Show or check the configuration.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+}
+
+/// A stage of the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Stage {
+    /// Entry points and replay: telemetry and event signals into the topics.
+    Ingest,
+    /// Feature windows from telemetry.
+    Process,
+    /// Forecasts from windows and signals.
+    Forecast,
+    /// Plans and actions from forecasts.
+    Actuate,
+    /// The topics into the lake's tables.
+    Lake,
+    /// The page and its live data.
+    Console,
+}
+
+/// Where the data folder is, for commands that read it.
+#[derive(Clone, Debug, clap::Args)]
+pub(crate) struct DataDirArg {
+    /// The folder that holds all state.
+    #[arg(long, env = "HEADROOM_DATA_DIR", default_value = "headroom-data", value_name = "DIR")]
+    pub(crate) data_dir: PathBuf,
+}
+
+/// A mistake of the user's: told in one message, exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct UserError(pub(crate) String);
+
+impl UserError {
+    /// An error that carries this message.
+    pub(crate) fn new(message: impl Into<String>) -> anyhow::Error {
+        anyhow::Error::new(Self(message.into()))
+    }
+}
+
+/// Runs one command.
+pub(crate) async fn dispatch(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Demo(args) => demo::run(args).await,
+        Command::Run(args) => run::run(args).await,
+        Command::Backtest(args) => backtest::run(args).await,
+        Command::Query(args) => query::run(args).await,
+        Command::Plan(command) => control::plan(command).await,
+        Command::Rollback(args) => control::rollback(args).await,
+        Command::Pause(args) => control::switch(args, true).await,
+        Command::Resume(args) => control::switch(args, false).await,
+        Command::Config(command) => config::show(command),
+    }
+}
+
+/// Tells a failure in one message; the exit code is 2 for the user's fault and 1 for ours.
+#[expect(clippy::print_stderr, reason = "the message of a command that failed")]
+pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
+    eprintln!("error: {error:#}");
+    let is_users = error.chain().any(|cause| cause.is::<UserError>());
+    if is_users { ExitCode::from(2) } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,206 @@
+//! Commands for people who watch and decide: plans, rollback, pause and resume, over gRPC to a running Headroom.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use headroom_proto::EventTime;
+use headroom_proto::v1::actuator_service_client::ActuatorServiceClient;
+use headroom_proto::v1::{
+    ActionRecord, ActionState, ApproveRequest, ListPlansRequest, PauseRequest, PlanView, RejectRequest, RollbackRequest,
+};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::cli::{DataDirArg, UserError};
+use crate::endpoints::Endpoints;
+
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How to reach a running Headroom and who is asking.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct ServerArgs {
+    #[command(flatten)]
+    data_dir: DataDirArg,
+    /// Address of the gRPC services; found through the data folder unless given.
+    #[arg(long, value_name = "HOST:PORT")]
+    server: Option<String>,
+    /// Who you are, for the record.
+    #[arg(long = "as", env = "USER", default_value = "unknown", value_name = "NAME")]
+    actor: String,
+}
+
+/// `headroom plan ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum PlanCommand {
+    /// The newest plans and what became of them.
+    List {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// Only those that wait for a person.
+        #[arg(long)]
+        pending: bool,
+        /// Only those of one workload.
+        #[arg(long)]
+        workload: Option<String>,
+        /// How many at most.
+        #[arg(long, default_value_t = 20)]
+        limit: u32,
+    },
+    /// Approve a plan that waits.
+    Approve {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The plan's id.
+        plan_id: String,
+        /// The plan's hash as you saw it: the approval is refused when the plan has changed since.
+        #[arg(long, default_value = "")]
+        hash: String,
+        /// Why.
+        #[arg(long, default_value = "")]
+        comment: String,
+    },
+    /// Reject a plan that waits.
+    Reject {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The plan's id.
+        plan_id: String,
+        /// Why.
+        #[arg(long, default_value = "")]
+        comment: String,
+    },
+}
+
+/// `headroom rollback ACTION`
+#[derive(Debug, Args)]
+pub(crate) struct RollbackArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// The action's id.
+    action_id: String,
+    /// Why.
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+/// `headroom pause|resume [WORKLOAD]`
+#[derive(Debug, Args)]
+pub(crate) struct SwitchArgs {
+    #[command(flatten)]
+    server: ServerArgs,
+    /// One workload; all when none is named.
+    workload: Option<String>,
+    /// Why.
+    #[arg(long, default_value = "")]
+    reason: String,
+}
+
+/// Lists, approves or rejects plans.
+pub(crate) async fn plan(command: PlanCommand) -> anyhow::Result<()> {
+    match command {
+        PlanCommand::List { server, pending, workload, limit } => {
+            let request = ListPlansRequest { workload: workload.unwrap_or_default(), pending, limit };
+            let plans = connect(&server).await?.list_plans(request).await.map_err(told)?.into_inner().plans;
+            print_plans(&plans);
+        }
+        PlanCommand::Approve { server, plan_id, hash, comment } => {
+            let request = ApproveRequest { plan_id, plan_hash: hash, actor: server.actor.clone(), comment };
+            print_action(&connect(&server).await?.approve(request).await.map_err(told)?.into_inner());
+        }
+        PlanCommand::Reject { server, plan_id, comment } => {
+            let request = RejectRequest { plan_id, actor: server.actor.clone(), comment };
+            print_action(&connect(&server).await?.reject(request).await.map_err(told)?.into_inner());
+        }
+    }
+    Ok(())
+}
+
+/// Undoes one action.
+pub(crate) async fn rollback(args: RollbackArgs) -> anyhow::Result<()> {
+    let request =
+        RollbackRequest { action_id: args.action_id, actor: args.server.actor.clone(), reason: args.reason };
+    print_action(&connect(&args.server).await?.rollback(request).await.map_err(told)?.into_inner());
+    Ok(())
+}
+
+/// Sets the switch of one workload or of all.
+#[expect(clippy::print_stdout, reason = "the command's output")]
+pub(crate) async fn switch(args: SwitchArgs, paused: bool) -> anyhow::Result<()> {
+    let request = PauseRequest {
+        workload: args.workload.unwrap_or_default(),
+        actor: args.server.actor.clone(),
+        reason: args.reason,
+    };
+    let mut client = connect(&args.server).await?;
+    let answer = if paused { client.pause(request).await } else { client.resume(request).await };
+    let state = answer.map_err(told)?.into_inner();
+    let scope = if state.workload.is_empty() { "every workload" } else { state.workload.as_str() };
+    println!("{scope}: automation {}", if state.paused { "paused" } else { "on" });
+    Ok(())
+}
+
+async fn connect(server: &ServerArgs) -> anyhow::Result<ActuatorServiceClient<Channel>> {
+    let address = match &server.server {
+        Some(address) => address.clone(),
+        None => Endpoints::read(&server.data_dir.data_dir)?.grpc.to_string(),
+    };
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|_| UserError::new(format!("--server `{address}` is no address: write HOST:PORT")))?;
+    let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).connect().await.map_err(|_| {
+        UserError::new(format!("nothing answers at {address}: is `headroom run` or `headroom demo` still running?"))
+    })?;
+    Ok(ActuatorServiceClient::new(channel))
+}
+
+fn told(status: tonic::Status) -> anyhow::Error {
+    use tonic::Code;
+    let message = status.message().to_owned();
+    match status.code() {
+        Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied => {
+            UserError::new(message)
+        }
+        code => anyhow::anyhow!("the actuator answered {code:?}: {message}"),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the command's output")]
+fn print_plans(plans: &[PlanView]) {
+    if plans.is_empty() {
+        println!("no plans");
+        return;
+    }
+    for view in plans {
+        let Some(plan) = &view.plan else { continue };
+        println!(
+            "{}  {}  {}  {} -> {} units  {}",
+            plan.plan_id,
+            EventTime::from_micros(plan.decided_at_us),
+            plan.workload,
+            plan.units_before,
+            plan.units_now,
+            state_word(view.state())
+        );
+        println!("    {}", plan.reason);
+        if !view.action_id.is_empty() {
+            println!("    action {}  hash {}", view.action_id, plan.plan_hash);
+        }
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the command's output")]
+fn print_action(action: &ActionRecord) {
+    println!(
+        "{}  {}  {} -> {} units  {}: {}",
+        action.action_id,
+        action.workload,
+        action.units_before,
+        action.units_after,
+        state_word(action.state()),
+        action.reason
+    );
+}
+
+fn state_word(state: ActionState) -> String {
+    let name = state.as_str_name();
+    name.strip_prefix("ACTION_STATE_").unwrap_or(name).to_ascii_lowercase().replace('_', " ")
+}
