@@ -1,0 +1,144 @@
+//! The configuration: defaults compiled in, a file over them, the environment over both; checked as a whole.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use headroom_actuator::ActuatorConfig;
+use headroom_actuator::targets::simulated::SimulatedConfig;
+use headroom_forecaster::ForecasterConfig;
+use headroom_ingest::collect::replay::ReplayConfig;
+use headroom_ingest::collect::signals::SignalEntryConfig;
+use headroom_ingest::process::ProcessConfig;
+use headroom_ingest::store::StoreConfig;
+use headroom_ingest_broker::BrokerConfig;
+use headroom_ingest_window::{FeatureConfig, FeatureQuery};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::UserError;
+use crate::console::ConsoleConfig;
+
+/// The defaults, which document every section.
+pub(crate) const DEFAULTS: &str = include_str!("default.toml");
+
+/// Everything that can be configured; mirrors the file.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The console, `/metrics` and the signals' HTTP entry.
+    pub(crate) http: ListenConfig,
+    /// The gRPC services.
+    pub(crate) grpc: ListenConfig,
+    /// Kafka, or the embedded broker when no servers are named.
+    pub(crate) broker: BrokerConfig,
+    /// What comes in.
+    pub(crate) collect: CollectConfig,
+    /// Feature windows, declared in SQL.
+    pub(crate) features: Vec<FeatureConfig>,
+    /// The windows' processor.
+    pub(crate) process: ProcessConfig,
+    /// The lake's writer.
+    pub(crate) store: StoreConfig,
+    /// Forecasts.
+    pub(crate) forecast: ForecasterConfig,
+    /// Plans and actions.
+    pub(crate) actuate: ActuatorConfig,
+    /// The simulated capacity target.
+    pub(crate) target: SimulatedConfig,
+    /// The page.
+    pub(crate) console: ConsoleConfig,
+}
+
+/// Where to listen.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ListenConfig {
+    /// `HOST:PORT`; port 0 takes a free one.
+    pub(crate) listen: String,
+}
+
+/// What comes in.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct CollectConfig {
+    /// The entry for event signals.
+    pub(crate) signals: SignalEntryConfig,
+    /// A recorded trace to replay instead of live telemetry.
+    #[serde(default)]
+    pub(crate) replay: Option<ReplayConfig>,
+}
+
+/// `--config FILE`
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ConfigArg {
+    /// A TOML file over the defaults; `headroom config show` prints the result.
+    #[arg(long, env = "HEADROOM_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// `headroom config ...`
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConfigCommand {
+    /// Print the effective configuration.
+    Show(ConfigArg),
+    /// Say whether a configuration can be used, and everything that is wrong with it.
+    Check(ConfigArg),
+    /// Print the defaults with their comments: a file to start from.
+    Defaults,
+}
+
+impl Config {
+    /// Reads the defaults, the file and the environment, and checks the whole.
+    pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+        let mut builder = config::Config::builder().add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml));
+        if let Some(path) = file {
+            if !path.is_file() {
+                return Err(UserError::new(format!("configuration {}: no such file", path.display())));
+            }
+            builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
+        }
+        let environment = config::Environment::with_prefix("HEADROOM").prefix_separator("__").separator("__").try_parsing(true);
+        let parsed: Result<Self, config::ConfigError> =
+            builder.add_source(environment).build().and_then(config::Config::try_deserialize);
+        let config = parsed.map_err(|error| UserError::new(format!("configuration{}: {error}", named(file))))?;
+        config.check().map_err(|problems| {
+            UserError::new(format!("configuration{}:\n  - {}", named(file), problems.join("\n  - ")))
+        })?;
+        Ok(config)
+    }
+
+    /// Every problem that the types alone do not show.
+    fn check(&self) -> Result<(), Vec<String>> {
+        let mut problems = Vec::new();
+        for (key, listen) in [("http.listen", &self.http.listen), ("grpc.listen", &self.grpc.listen)] {
+            if listen.parse::<std::net::SocketAddr>().is_err() {
+                problems.push(format!("{key}: `{listen}` is no address: write HOST:PORT, such as 127.0.0.1:8686"));
+            }
+        }
+        if self.features.is_empty() {
+            problems.push("features: none declared: keep the default `load`, or declare one".to_owned());
+        }
+        problems
+            .extend(self.features.iter().filter_map(|feature| FeatureQuery::try_new(feature.clone()).err()).map(|error| error.to_string()));
+        problems.extend(self.forecast.problems().into_iter().map(|problem| format!("forecast: {problem}")));
+        problems.extend(self.actuate.problems().into_iter().map(|problem| format!("actuate: {problem}")));
+        if problems.is_empty() { Ok(()) } else { Err(problems) }
+    }
+}
+
+fn named(file: Option<&Path>) -> String {
+    file.map(|path| format!(" {}", path.display())).unwrap_or_default()
+}
+
+/// Prints or checks a configuration.
+#[expect(clippy::print_stdout, reason = "the command's output")]
+pub(crate) fn show(command: ConfigCommand) -> anyhow::Result<()> {
+    match command {
+        ConfigCommand::Show(arg) => print!("{}", toml::to_string_pretty(&Config::load(arg.config.as_deref())?)?),
+        ConfigCommand::Check(arg) => {
+            Config::load(arg.config.as_deref())?;
+            println!("the configuration can be used");
+        }
+        ConfigCommand::Defaults => print!("{DEFAULTS}"),
+    }
+    Ok(())
+}

@@ -1,0 +1,396 @@
+//! Starts the stages in story order, watches over them, and drains them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use clap::Args;
+use headroom_actuator::targets::simulated::SimulatedTarget;
+use headroom_actuator::{ActuatorHandle, ActuatorService};
+use headroom_forecaster::{ForecasterHandle, ForecasterService};
+use headroom_ingest::collect::replay::{ReplayGate, ReplayHandle, ReplayService};
+use headroom_ingest::collect::signals::SignalEntry;
+use headroom_ingest::process::{ProcessHandle, ProcessService};
+use headroom_ingest::store::{StoreHandle, StoreService};
+use headroom_ingest_broker::Broker;
+#[cfg(feature = "embedded-broker")]
+use headroom_ingest_broker::embedded::Embedded;
+use headroom_ingest_lake::Lake;
+use headroom_proto::status::StageStatus;
+use headroom_proto::{Clock, EventTime};
+use object_store::local::LocalFileSystem;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+use crate::cli::{DataDirArg, Stage, UserError};
+use crate::config::{Config, ConfigArg};
+use crate::console::{ConsoleService, ConsoleSources};
+use crate::data_dir::DataDir;
+use crate::endpoints::Endpoints;
+use crate::serve;
+use crate::telemetry::Metrics;
+
+/// `headroom run`
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    #[command(flatten)]
+    config: ConfigArg,
+    #[command(flatten)]
+    data_dir: DataDirArg,
+    /// Only this stage, over a Kafka that others share.
+    #[arg(long, value_enum)]
+    stage: Option<Stage>,
+}
+
+/// Runs until Ctrl-C.
+pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
+    let config = Config::load(args.config.config.as_deref())?;
+    if args.stage.is_some() && config.broker.bootstrap_servers.is_none() {
+        return Err(UserError::new(
+            "--stage runs one stage beside others, over a Kafka that they share: set broker.bootstrap_servers",
+        ));
+    }
+    let data_dir = DataDir::open(&args.data_dir.data_dir)?;
+    let clock = if config.collect.replay.is_some() { Clock::replay() } else { Clock::Wall };
+    let shutdown = CancellationToken::new();
+    stop_on_signal(shutdown.clone());
+    let (_scoreboard, scoreboard) = watch::channel(None);
+    let running = Headroom::start(config, data_dir, args.stage, clock, scoreboard, shutdown).await?;
+    say(&format!("console: http://{}/", running.endpoints.http));
+    running.finished().await
+}
+
+/// The stages of this process, running.
+pub(crate) struct Headroom {
+    /// Where it listens.
+    pub(crate) endpoints: Endpoints,
+    /// Each stage's handle, absent when the stage runs elsewhere.
+    pub(crate) stages: Stages,
+    /// The tables.
+    pub(crate) lake: Arc<Lake>,
+    tasks: JoinSet<anyhow::Result<()>>,
+    shutdown: CancellationToken,
+    #[cfg(feature = "embedded-broker")]
+    embedded: Option<Embedded>,
+    _data_dir: DataDir,
+}
+
+/// The handles of the stages that run in this process.
+#[derive(Clone, Default)]
+pub(crate) struct Stages {
+    /// The replay, when a trace is configured.
+    pub(crate) replay: Option<ReplayHandle>,
+    /// The windows' processor.
+    pub(crate) process: Option<ProcessHandle>,
+    /// The lake's writer.
+    pub(crate) store: Option<StoreHandle>,
+    /// The forecaster.
+    pub(crate) forecast: Option<ForecasterHandle>,
+    /// The actuator.
+    pub(crate) actuate: Option<ActuatorHandle>,
+}
+
+impl Stages {
+    /// What each stage says of itself, in story order.
+    pub(crate) fn statuses(&self) -> Vec<StageStatus> {
+        [
+            self.replay.as_ref().map(ReplayHandle::status),
+            self.process.as_ref().map(ProcessHandle::status),
+            self.store.as_ref().map(StoreHandle::status),
+            self.forecast.as_ref().map(ForecasterHandle::status),
+            self.actuate.as_ref().map(ActuatorHandle::status),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
+    /// The event time that the end of the loop has reached.
+    fn reached(&self) -> Option<EventTime> {
+        let last = self.actuate.as_ref().map(ActuatorHandle::status);
+        last.or_else(|| self.forecast.as_ref().map(ForecasterHandle::status)).and_then(|status| status.event_time)
+    }
+}
+
+/// What every stage is built from.
+struct Ground<'a> {
+    config: &'a Config,
+    data_dir: &'a DataDir,
+    broker: &'a Broker,
+    clock: &'a Clock,
+    metrics: &'a Metrics,
+    shutdown: &'a CancellationToken,
+    only: Option<Stage>,
+}
+
+impl Headroom {
+    /// Starts the broker, the stages that are wanted, and the two listeners.
+    pub(crate) async fn start(
+        config: Config,
+        data_dir: DataDir,
+        only: Option<Stage>,
+        clock: Clock,
+        scoreboard: watch::Receiver<Option<serde_json::Value>>,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Self> {
+        let http = serve::bind(&config.http.listen, "http.listen").await?;
+        let grpc = serve::bind(&config.grpc.listen, "grpc.listen").await?;
+        #[cfg(feature = "embedded-broker")]
+        let (broker, embedded) = open_broker(&config, &data_dir).await?;
+        #[cfg(not(feature = "embedded-broker"))]
+        let broker = open_broker(&config)?;
+        broker.ensure_topics().await.context("creating the topics")?;
+        let lake = Arc::new(Lake::open(&data_dir.folder("lake")?).await.context("opening the lake")?);
+        let endpoints = Endpoints {
+            http: serve::address_of(&http)?,
+            grpc: serve::address_of(&grpc)?,
+            kafka: broker.bootstrap_servers().to_owned(),
+        };
+        endpoints.write(data_dir.path())?;
+
+        let metrics = Metrics::default();
+        let ground = Ground {
+            config: &config,
+            data_dir: &data_dir,
+            broker: &broker,
+            clock: &clock,
+            metrics: &metrics,
+            shutdown: &shutdown,
+            only,
+        };
+        let mut tasks = JoinSet::new();
+        let mut routes = Routes::default();
+        let mut router = serve::operations(metrics.clone());
+        let stages = ground.start_stages(&lake, &mut tasks, &mut routes, &mut router)?;
+        if ground.wants(Stage::Console) {
+            router = router.merge(ground.start_console(&stages, scoreboard, &mut tasks)?);
+        }
+        tasks.spawn(serve::http(http, router, shutdown.clone()));
+        tasks.spawn(serve::grpc(grpc, routes, shutdown.clone()));
+        Ok(Self {
+            endpoints,
+            stages,
+            lake,
+            tasks,
+            shutdown,
+            #[cfg(feature = "embedded-broker")]
+            embedded,
+            _data_dir: data_dir,
+        })
+    }
+
+    /// Waits until every stage has drained; the first failure stops the others and is returned.
+    pub(crate) async fn finished(mut self) -> anyhow::Result<()> {
+        let mut outcome = Ok(());
+        while let Some(joined) = self.tasks.join_next().await {
+            let ended = joined.context("a stage panicked").and_then(|result| result);
+            if let Err(error) = ended {
+                self.shutdown.cancel();
+                if outcome.is_ok() {
+                    outcome = Err(error);
+                }
+            }
+        }
+        #[cfg(feature = "embedded-broker")]
+        if let Some(embedded) = self.embedded.take() {
+            embedded.stop().await;
+        }
+        outcome
+    }
+
+    /// Has a stage ended with an error?
+    pub(crate) fn try_failed(&mut self) -> Option<anyhow::Error> {
+        while let Some(joined) = self.tasks.try_join_next() {
+            if let Err(error) = joined.context("a stage panicked").and_then(|result| result) {
+                return Some(error);
+            }
+        }
+        None
+    }
+}
+
+impl Ground<'_> {
+    fn wants(&self, stage: Stage) -> bool {
+        self.only.is_none_or(|only| only == stage)
+    }
+
+    /// The readers before the writers, so that nothing waits; the replay last of all.
+    fn start_stages(
+        &self,
+        lake: &Arc<Lake>,
+        tasks: &mut JoinSet<anyhow::Result<()>>,
+        routes: &mut Routes,
+        router: &mut Router,
+    ) -> anyhow::Result<Stages> {
+        let mut stages = Stages::default();
+        if self.wants(Stage::Lake) {
+            let (service, handle) = self.metrics.register(|registry| {
+                StoreService::new(self.config.store.clone(), self.broker.clone(), Arc::clone(lake), registry)
+            });
+            stages.store = Some(handle);
+            self.spawn(tasks, "store", |shutdown| service.run(shutdown));
+        }
+        if self.wants(Stage::Process) {
+            let (service, handle) = self.process()?;
+            stages.process = Some(handle);
+            self.spawn(tasks, "process", |shutdown| service.run(shutdown));
+        }
+        if self.wants(Stage::Forecast) {
+            let (service, handle) = self.forecast()?;
+            *routes = std::mem::take(routes).add_service(handle.grpc());
+            stages.forecast = Some(handle);
+            self.spawn(tasks, "forecast", |shutdown| service.run(shutdown));
+        }
+        if self.wants(Stage::Actuate) {
+            let (service, handle) = self.actuate()?;
+            *routes = std::mem::take(routes).add_service(handle.grpc());
+            stages.actuate = Some(handle);
+            self.spawn(tasks, "actuate", |shutdown| service.run(shutdown));
+        }
+        if self.wants(Stage::Ingest) {
+            let signals = self.metrics.register(|registry| {
+                SignalEntry::new(self.config.collect.signals.clone(), self.broker.clone(), self.clock.clone(), registry)
+            })?;
+            *router = std::mem::take(router).merge(signals.router());
+            *routes = std::mem::take(routes).add_service(signals.grpc());
+            stages.replay = self.replay(&stages, tasks)?;
+        }
+        Ok(stages)
+    }
+
+    fn process(&self) -> anyhow::Result<(ProcessService, ProcessHandle)> {
+        let folder = self.data_dir.folder("checkpoints")?;
+        let checkpoints = Arc::new(LocalFileSystem::new_with_prefix(folder)?);
+        let (config, features) = (self.config.process.clone(), self.config.features.clone());
+        self.metrics
+            .register(|registry| {
+                ProcessService::new(config, features, self.broker.clone(), self.clock.clone(), checkpoints, registry)
+            })
+            .context("the windows' processor")
+    }
+
+    fn forecast(&self) -> anyhow::Result<(ForecasterService, ForecasterHandle)> {
+        let state = self.data_dir.folder("forecaster")?;
+        self.metrics
+            .register(|registry| {
+                let config = self.config.forecast.clone();
+                ForecasterService::new(config, self.broker.clone(), self.clock.clone(), state, registry)
+            })
+            .context("the forecaster")
+    }
+
+    fn actuate(&self) -> anyhow::Result<(ActuatorService, ActuatorHandle)> {
+        let journal = self.data_dir.folder("target")?.join("simulated.json");
+        let target = SimulatedTarget::open(self.config.target.clone(), &journal).context("the simulated target")?;
+        self.metrics
+            .register(|registry| {
+                let config = self.config.actuate.clone();
+                ActuatorService::new(config, self.broker.clone(), self.clock.clone(), Arc::new(target), registry)
+            })
+            .context("the actuator")
+    }
+
+    fn replay(
+        &self,
+        stages: &Stages,
+        tasks: &mut JoinSet<anyhow::Result<()>>,
+    ) -> anyhow::Result<Option<ReplayHandle>> {
+        let Some(config) = self.config.collect.replay.clone() else { return Ok(None) };
+        let behind = stages.clone();
+        let gate: Option<ReplayGate> =
+            behind.forecast.is_some().then(|| -> ReplayGate { Arc::new(move || behind.reached()) });
+        let (service, handle) = self
+            .metrics
+            .register(|registry| ReplayService::new(config, self.broker.clone(), self.clock.clone(), gate, registry))
+            .context("the replay")?;
+        self.spawn(tasks, "collect", |shutdown| service.run(shutdown));
+        Ok(Some(handle))
+    }
+
+    fn start_console(
+        &self,
+        stages: &Stages,
+        scoreboard: watch::Receiver<Option<serde_json::Value>>,
+        tasks: &mut JoinSet<anyhow::Result<()>>,
+    ) -> anyhow::Result<Router> {
+        let known = stages.clone();
+        let sources = ConsoleSources { stages: Arc::new(move || known.statuses()), scoreboard };
+        let (service, handle) = self.metrics.register(|registry| {
+            ConsoleService::new(self.config.console.clone(), self.broker.clone(), sources, registry)
+        });
+        self.spawn(tasks, "console", |shutdown| service.run(shutdown));
+        Ok(handle.router())
+    }
+
+    fn spawn<F, E>(&self, tasks: &mut JoinSet<anyhow::Result<()>>, name: &'static str, run: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<anyhow::Error> + Send,
+    {
+        let service = run(self.shutdown.clone());
+        tasks.spawn(async move {
+            let outcome = service.await.map_err(|error| error.into().context(format!("stage {name}")));
+            tracing::info!(stage = name, failed = outcome.is_err(), "stage ended");
+            outcome
+        });
+    }
+}
+
+#[cfg(feature = "embedded-broker")]
+async fn open_broker(config: &Config, data_dir: &DataDir) -> anyhow::Result<(Broker, Option<Embedded>)> {
+    if let Some(servers) = &config.broker.bootstrap_servers {
+        return Ok((Broker::new(servers, &config.broker), None));
+    }
+    let embedded = Embedded::start(&config.broker.embedded_listen, &data_dir.folder("broker")?)
+        .await
+        .context("starting the embedded broker")?;
+    Ok((Broker::new(embedded.bootstrap_servers(), &config.broker), Some(embedded)))
+}
+
+#[cfg(not(feature = "embedded-broker"))]
+fn open_broker(config: &Config) -> anyhow::Result<Broker> {
+    let Some(servers) = &config.broker.bootstrap_servers else {
+        return Err(UserError::new(
+            "this headroom was built without the embedded broker: set broker.bootstrap_servers to your Kafka",
+        ));
+    };
+    Ok(Broker::new(servers, &config.broker))
+}
+
+/// The first Ctrl-C (or SIGTERM) drains, the second ends at once.
+pub(crate) fn stop_on_signal(shutdown: CancellationToken) {
+    tokio::spawn(async move {
+        interrupted().await;
+        say("draining; Ctrl-C again ends at once");
+        shutdown.cancel();
+        interrupted().await;
+        std::process::exit(130);
+    });
+}
+
+async fn interrupted() {
+    #[cfg(unix)]
+    {
+        let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else { return };
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => {}
+            _ = terminate.recv() => {}
+        }
+    }
+    #[cfg(not(unix))]
+    if tokio::signal::ctrl_c().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+/// How long a drain may take before the process gives up on it.
+pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// One line for the person at the terminal, on stderr.
+#[expect(clippy::print_stderr, reason = "progress for the person at the terminal")]
+pub(crate) fn say(line: &str) {
+    eprintln!("{line}");
+}
