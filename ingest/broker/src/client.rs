@@ -1,0 +1,182 @@
+//! Settings for clients, and questions to the broker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use headroom_proto::topics::Topic;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+
+use crate::{BrokerConfig, BrokerError, Consumer, Producer, Received, Start};
+
+const TAIL_WAIT: Duration = Duration::from_millis(500);
+
+/// A Kafka, by its settings; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Broker {
+    servers: Arc<str>,
+    config: Arc<BrokerConfig>,
+}
+
+impl Broker {
+    /// Settings for clients of these servers; nothing is connected yet.
+    #[must_use]
+    pub fn new(bootstrap_servers: &str, config: &BrokerConfig) -> Self {
+        Self { servers: bootstrap_servers.into(), config: Arc::new(config.clone()) }
+    }
+
+    /// `bootstrap.servers`.
+    #[must_use]
+    pub fn bootstrap_servers(&self) -> &str {
+        &self.servers
+    }
+
+    /// Creates the topics that are missing.
+    ///
+    /// # Errors
+    /// When the broker does not answer in time or refuses.
+    pub async fn ensure_topics(&self) -> Result<(), BrokerError> {
+        let admin: AdminClient<DefaultClientContext> = self.client()?.create().map_err(|e| self.error("admin", e))?;
+        let topics: Vec<NewTopic<'_>> = Topic::ALL
+            .iter()
+            .map(|topic| {
+                let partitions = if topic.is_partitioned() { self.config.partitions } else { 1 };
+                NewTopic::new(topic.name(), partitions, TopicReplication::Fixed(self.config.replication))
+                    .set("cleanup.policy", "delete")
+                    .set("retention.ms", "-1")
+            })
+            .collect();
+        let options = AdminOptions::new().operation_timeout(Some(self.timeout())).request_timeout(Some(self.timeout()));
+        let answers =
+            admin.create_topics(&topics, &options).await.map_err(|e| self.error("creating the topics", e))?;
+        for answer in answers {
+            match answer {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) => {
+                    return Err(self.error(&format!("creating topic {topic}"), KafkaError::AdminOp(code)));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// A producer of its own connection.
+    ///
+    /// # Errors
+    /// When the settings are refused.
+    pub fn producer(&self) -> Result<Producer, BrokerError> {
+        Producer::new(self)
+    }
+
+    /// A consumer of its own connection; `group` names its advisory commits.
+    ///
+    /// # Errors
+    /// When the settings are refused.
+    pub fn consumer(&self, group: &str) -> Result<Consumer, BrokerError> {
+        Consumer::new(self, group)
+    }
+
+    /// For each partition of a topic: its number, its first offset, and the offset after its last record.
+    ///
+    /// # Errors
+    /// When the broker does not answer in time.
+    pub async fn ends(&self, topic: Topic) -> Result<Vec<(i32, i64, i64)>, BrokerError> {
+        self.asking("headroom-ends", move |broker, client| ends_of(broker, client, topic)).await
+    }
+
+    /// The last `n` records of a partition, oldest first.
+    ///
+    /// # Errors
+    /// When the broker does not answer in time.
+    pub async fn tail(&self, topic: Topic, partition: i32, n: usize) -> Result<Vec<Received>, BrokerError> {
+        let ends = self.ends(topic).await?;
+        let Some((_, low, high)) = ends.into_iter().find(|(number, _, _)| *number == partition) else {
+            return Ok(Vec::new());
+        };
+        let from = low.max(high.saturating_sub(i64::try_from(n).unwrap_or(i64::MAX)));
+        let mut records = Vec::new();
+        if from >= high {
+            return Ok(records);
+        }
+        let consumer = self.consumer("headroom-tail")?;
+        consumer.assign(&[(topic, partition, Start::Offset(from))]).await?;
+        let deadline = tokio::time::Instant::now() + self.timeout();
+        while records.last().is_none_or(|last: &Received| last.offset + 1 < high) {
+            records.extend(consumer.poll(n, TAIL_WAIT).await?);
+            if tokio::time::Instant::now() > deadline {
+                let timed_out = KafkaError::Global(RDKafkaErrorCode::OperationTimedOut);
+                return Err(self.error(&format!("reading the end of {}/{partition}", topic.name()), timed_out));
+            }
+        }
+        Ok(records)
+    }
+
+    /// Asks with a client of its own on a thread that may block.
+    pub(crate) async fn asking<T: Send + 'static>(
+        &self,
+        group: &'static str,
+        question: impl FnOnce(&Broker, &BaseConsumer) -> Result<T, BrokerError> + Send + 'static,
+    ) -> Result<T, BrokerError> {
+        let broker = self.clone();
+        let asked = tokio::task::spawn_blocking(move || {
+            let client: BaseConsumer =
+                broker.client()?.set("group.id", group).create().map_err(|e| broker.error("connecting", e))?;
+            question(&broker, &client)
+        });
+        asked.await.map_err(|error| BrokerError::Embedded(format!("a request was abandoned: {error}")))?
+    }
+
+    pub(crate) fn client(&self) -> Result<ClientConfig, BrokerError> {
+        let mut client = ClientConfig::new();
+        client
+            .set("bootstrap.servers", &*self.servers)
+            .set("client.id", "headroom")
+            .set("message.max.bytes", self.config.message_max_bytes.to_string())
+            .set("socket.nagle.disable", "true")
+            .set("reconnect.backoff.ms", "20")
+            .set("reconnect.backoff.max.ms", "1000");
+        for (name, value) in &self.config.properties {
+            if name == "compression.type" && value == "snappy" {
+                return Err(BrokerError::Settings(
+                    "compression.type snappy stops the embedded broker: use lz4, or none".to_owned(),
+                ));
+            }
+            client.set(name, value);
+        }
+        Ok(client)
+    }
+
+    pub(crate) fn config(&self) -> &BrokerConfig {
+        &self.config
+    }
+
+    pub(crate) fn timeout(&self) -> Duration {
+        Duration::from_millis(self.config.request_timeout_ms)
+    }
+
+    pub(crate) fn error(&self, action: &str, source: KafkaError) -> BrokerError {
+        if let KafkaError::ClientConfig(..) | KafkaError::ClientCreation(_) = source {
+            return BrokerError::Settings(source.to_string());
+        }
+        BrokerError::Kafka { action: action.to_owned(), servers: self.servers.to_string(), source }
+    }
+}
+
+fn ends_of(broker: &Broker, client: &BaseConsumer, topic: Topic) -> Result<Vec<(i32, i64, i64)>, BrokerError> {
+    let name = topic.name();
+    let metadata = client
+        .fetch_metadata(Some(name), broker.timeout())
+        .map_err(|e| broker.error(&format!("reading the partitions of {name}"), e))?;
+    let mut ends = Vec::new();
+    for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+        let (low, high) = client
+            .fetch_watermarks(name, partition.id(), broker.timeout())
+            .map_err(|e| broker.error(&format!("reading the ends of {name}/{}", partition.id()), e))?;
+        ends.push((partition.id(), low, high));
+    }
+    ends.sort_unstable();
+    Ok(ends)
+}

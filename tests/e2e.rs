@@ -1,0 +1,10 @@
+//! The program as its users run it: the loop as one story, crashes in the middle, and mistakes.
+
+#[path = "e2e/crash.rs"]
+mod crash;
+#[path = "e2e/mistakes.rs"]
+mod mistakes;
+#[path = "e2e/program.rs"]
+mod program;
+#[path = "e2e/story.rs"]
+mod story;

@@ -1,0 +1,87 @@
+//! Each mistake of a user's gives one clear message that says how to mend it, and exit code 2.
+
+use crate::program::Program;
+
+/// Runs, expects exit code 2, and gives the message.
+fn refused(program: &Program, args: &[&str]) -> String {
+    let output = program.run(args);
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{args:?}: {message}");
+    assert!(!message.contains("panicked"), "{message}");
+    message
+}
+
+#[test]
+fn an_unknown_flag() {
+    assert!(refused(&Program::new(), &["demo", "--sped", "3"]).contains("--speed"));
+}
+
+#[test]
+fn configurations_that_are_missing_malformed_or_wrong() {
+    let program = Program::new();
+    assert!(refused(&program, &["run", "--config", "nowhere.toml"]).contains("nowhere.toml: no such file"));
+    for (text, expected) in [
+        ("[http\nlisten = 1", "headroom.toml"),
+        ("[forecast]\nhorizn = '24h'", "horizn"),
+        ("[http]\nlisten = 'everywhere'", "http.listen"),
+        ("[forecast]\nhorizon = '24 apples'", "24 apples"),
+        ("[[features]]\nname = 'x'\nsource = 'metrics'\nwindows = ['10s']\nsql = 'SELECT 1 ORDER BY 1'", "x"),
+    ] {
+        let path = program.write("headroom.toml", text);
+        let message = refused(&program, &["config", "check", "--config", &path]);
+        assert!(message.contains(expected), "{text}: {message}");
+    }
+    assert!(!program.data_dir().exists(), "a refused configuration leaves nothing behind");
+}
+
+#[test]
+fn a_port_in_use() {
+    let program = Program::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("binds");
+    let address = taken.local_addr().expect("an address").to_string();
+    let message = refused(&program, &["demo", "--exit", "--listen", &address]);
+    assert!(message.contains(&address) && message.contains("http.listen"), "{message}");
+}
+
+#[test]
+fn a_data_folder_of_another_version() {
+    let program = Program::new();
+    std::fs::create_dir_all(program.data_dir()).expect("creates");
+    std::fs::write(program.data_dir().join("VERSION"), "0").expect("writes");
+    for args in [&["demo", "--exit"][..], &["run"], &["query", "SELECT 1"]] {
+        let message = refused(&program, args);
+        assert!(message.contains("format `0`") && message.contains("--data-dir"), "{message}");
+    }
+}
+
+#[test]
+fn a_question_the_lake_cannot_answer() {
+    let program = Program::new();
+    assert!(refused(&program, &["query", "SELECT 1"]).contains("--data-dir"));
+    std::fs::create_dir_all(program.data_dir()).expect("creates");
+    std::fs::write(program.data_dir().join("VERSION"), "1").expect("writes");
+    assert!(refused(&program, &["query", "SELECT * FROM widnows"]).contains("windows"));
+    refused(&program, &["query", "DROP TABLE windows"]);
+    refused(&program, &["query", "SELEC 1"]);
+}
+
+#[test]
+fn control_commands_without_a_running_headroom() {
+    let program = Program::new();
+    assert!(refused(&program, &["plan", "list"]).contains("--data-dir"));
+    assert!(refused(&program, &["pause", "--server", "127.0.0.1:1"]).contains("nothing answers"));
+}
+
+#[test]
+fn a_backtest_on_files_that_are_missing_or_corrupt() {
+    let program = Program::new();
+    let signals = program.write("signals.csv", "event_id,kind,announced_at,starts_at,ends_at,expected_reach,weight,audience,name\n");
+    let message = refused(&program, &["backtest", "--data", "nowhere.csv", "--signals", &signals]);
+    assert!(message.contains("nowhere.csv"), "{message}");
+    let corrupt = program.write("load.csv", "ts,value\n2026-01-01 00:00:00,1\n2026-01-01 00:05:00,many\n");
+    let message = refused(&program, &["backtest", "--data", &corrupt, "--signals", &signals]);
+    assert!(message.contains("load.csv") && message.contains('3') && message.contains("many"), "{message}");
+    let columns = program.write("other.csv", "time,load\n2026-01-01 00:00:00,1\n");
+    let message = refused(&program, &["backtest", "--data", &columns, "--signals", &signals]);
+    assert!(message.contains("--time-column"), "{message}");
+}
