@@ -45,7 +45,6 @@ impl Broker {
             .map(|topic| {
                 let partitions = if topic.is_partitioned() { self.config.partitions } else { 1 };
                 NewTopic::new(topic.name(), partitions, TopicReplication::Fixed(self.config.replication))
-                    .set("cleanup.policy", "delete")
                     .set("retention.ms", "-1")
             })
             .collect();

@@ -38,9 +38,12 @@ impl Embedded {
         let address = free_address(listen)?;
         std::fs::create_dir_all(folder)
             .map_err(|error| BrokerError::Embedded(format!("folder {}: {error}", folder.display())))?;
-        let file = folder.join("broker.db");
+        let file = folder
+            .canonicalize()
+            .map_err(|error| BrokerError::Embedded(format!("folder {}: {error}", folder.display())))?
+            .join("broker.db");
         let listener = parse_url(&format!("tcp://{address}"))?;
-        let storage = parse_url(&format!("sqlite://{}", file.display()))?;
+        let storage = storage_url(&file)?;
         let built = Tansu::<Controller<StorageContainer>, StorageContainer>::builder()
             .node_id(NODE_ID)
             .cluster_id("headroom")
@@ -104,6 +107,19 @@ fn free_address(listen: &str) -> Result<SocketAddr, BrokerError> {
         BrokerError::Embedded(format!("cannot listen on {listen}: {error}: choose another broker.embedded_listen"))
     })?;
     listener.local_addr().map_err(|error| BrokerError::Embedded(error.to_string()))
+}
+
+/// tansu strips one slash and takes the rest as it is written in the URL, percent signs included.
+fn storage_url(file: &Path) -> Result<Url, BrokerError> {
+    let path = format!("/{}", file.display());
+    let url = parse_url(&format!("sqlite://{path}"))?;
+    if url.path() != path {
+        return Err(BrokerError::Embedded(format!(
+            "the path {} has characters that the embedded broker cannot take: choose a folder without spaces and the like",
+            file.display()
+        )));
+    }
+    Ok(url)
 }
 
 fn parse_url(text: &str) -> Result<Url, BrokerError> {
