@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use headroom_ingest_broker::Received;
 use headroom_proto::headers;
+use headroom_proto::topics::Topic;
 use serde::{Deserialize, Serialize};
 
 /// Next offsets by topic and partition, and what has been seen of each shard.
@@ -21,8 +22,9 @@ impl Positions {
     }
 
     /// Every known position: topic, partition, next offset.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&str, i32, i64)> {
-        self.next.iter().flat_map(|(topic, partitions)| partitions.iter().map(move |(partition, next)| (topic.as_str(), *partition, *next)))
+    pub(crate) fn next_offsets(&self) -> Vec<(Topic, i32, i64)> {
+        let known = self.next.iter().filter_map(|(name, partitions)| Topic::from_name(name).map(|topic| (topic, partitions)));
+        known.flat_map(|(topic, partitions)| partitions.iter().map(move |(partition, next)| (topic, *partition, *next))).collect()
     }
 
     /// Notes that a record was read. False when it was read before: the offset, or its shard's sequence, is known.
@@ -43,19 +45,16 @@ impl Positions {
 
 #[cfg(test)]
 mod tests {
-    use bytes::Bytes;
-    use headroom_proto::topics::Topic;
-
     use super::*;
 
     fn record(partition: i32, offset: i64, sequence: u64) -> Received {
-        let header = |name: &str, value: String| (name.to_owned(), Bytes::from(value));
+        let header = |name: &str, value: String| (name.to_owned(), value.into());
         Received {
             topic: Topic::Windows,
             partition,
             offset,
             key: None,
-            value: Bytes::new(),
+            value: Vec::new().into(),
             headers: vec![
                 header(headers::SHARD, "headroom.telemetry.metrics/0".to_owned()),
                 header(headers::SEQUENCE, sequence.to_string()),
@@ -73,6 +72,6 @@ mod tests {
         assert!(positions.advance(&record(0, 2, 2)));
         assert!(positions.advance(&record(1, 0, 1)), "another partition has its own order");
         assert_eq!(positions.next("headroom.windows", 0), Some(3));
-        assert_eq!(positions.all().count(), 2);
+        assert_eq!(positions.next_offsets().len(), 2);
     }
 }

@@ -25,10 +25,9 @@ const ASK_AGAIN: &str = "no-cache";
 const KEEP_A_DAY: &str = "max-age=86400";
 
 /// Our own parts of the page: path, media type, text.
-const PARTS: [(&str, &str, &str); 8] = [
+const PARTS: [(&str, &str, &str); 7] = [
     ("/", "text/html; charset=utf-8", include_str!("index.html")),
     ("/console.css", "text/css; charset=utf-8", include_str!("console.css")),
-    ("/plotly.css", "text/css; charset=utf-8", include_str!("plotly.css")),
     ("/console.js", SCRIPT, include_str!("console.js")),
     ("/chart.js", SCRIPT, include_str!("chart.js")),
     ("/series.js", SCRIPT, include_str!("series.js")),
@@ -71,7 +70,7 @@ fn asset(media_type: &'static str, caching: &'static str, body: Bytes) -> Respon
 }
 
 async fn snapshot(State(shared): State<Arc<Shared>>, Query(query): Query<page::Query>) -> Response {
-    match query.request(None, &shared.run) {
+    match query.request(None, &shared.run, shared.config.history) {
         Ok(request) => Json(Told::new(&shared, &request).0).into_response(),
         Err(problem) => refusal(StatusCode::BAD_REQUEST, problem),
     }
@@ -79,7 +78,7 @@ async fn snapshot(State(shared): State<Arc<Shared>>, Query(query): Query<page::Q
 
 async fn events(State(shared): State<Arc<Shared>>, headers: HeaderMap, Query(query): Query<page::Query>) -> Response {
     let last_event_id = headers.get("last-event-id").and_then(|id| id.to_str().ok());
-    let request = match query.request(last_event_id, &shared.run) {
+    let request = match query.request(last_event_id, &shared.run, shared.config.history) {
         Ok(request) => request,
         Err(problem) => return refusal(StatusCode::BAD_REQUEST, problem),
     };

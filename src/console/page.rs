@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use headroom_proto::EventTime;
+use headroom_proto::{EventTime, Span};
 use serde::{Deserialize, Serialize};
 
 use super::view::Request;
@@ -71,13 +71,14 @@ impl Query {
     ///
     /// # Errors
     /// Says which time cannot be read.
-    pub(super) fn request(self, last_event_id: Option<&str>, run: &str) -> Result<Request, String> {
+    pub(super) fn request(self, last_event_id: Option<&str>, run: &str, recent: Span) -> Result<Request, String> {
         let seen = last_event_id.or(self.since.as_deref()).and_then(Position::parse);
         Ok(Request {
             workload: self.workload.filter(|workload| !workload.is_empty()),
             since: seen.filter(|position| position.run == run).map(|position| position.sequence),
             from_us: self.from.as_deref().map(|text| time_us("from", text)).transpose()?,
             to_us: self.to.as_deref().map(|text| time_us("to", text)).transpose()?,
+            recent,
         })
     }
 }
@@ -99,7 +100,7 @@ mod tests {
         let position = Position { run: "00ff".to_owned(), sequence: 17 };
         assert_eq!(Position::parse(&position.to_string()), Some(position));
         let request = |since: &str, last: Option<&str>| {
-            Query { since: Some(since.to_owned()), ..Query::default() }.request(last, "00ff").expect("no times")
+            Query { since: Some(since.to_owned()), ..Query::default() }.request(last, "00ff", Span::default()).expect("no times")
         };
         assert_eq!(request("00ff-17", None).since, Some(17));
         assert_eq!(request("00ff-17", Some("00ff-20")).since, Some(20), "the browser's memory goes first");
@@ -110,7 +111,7 @@ mod tests {
 
     #[test]
     fn times_are_milliseconds_or_text() {
-        let query = |from: &str| Query { from: Some(from.to_owned()), ..Query::default() }.request(None, "");
+        let query = |from: &str| Query { from: Some(from.to_owned()), ..Query::default() }.request(None, "", Span::default());
         assert_eq!(query("1500").expect("milliseconds").from_us, Some(1_500_000));
         assert_eq!(query("1970-01-01T00:00:01Z").expect("RFC 3339").from_us, Some(1_000_000));
         assert!(query("soon").expect_err("no time").contains("`from`"));

@@ -1,1 +1,23 @@
-//! Delta tables.
+//! The lake: one Delta table for each kind of record, written exactly once and read with SQL.
+//!
+//! A commit carries the data and, as Delta application transactions, how far its inputs were read; so a writer that
+//! begins at [`Lake::positions`] neither loses nor repeats a row. Any Delta or Parquet reader can open the folders.
+//!
+//! Architecture invariant: a position moves only in the commit that holds its rows.
+
+mod commit;
+mod error;
+mod files;
+mod lake;
+mod query;
+mod schema;
+mod session;
+mod table;
+
+pub use commit::{Appended, Commit};
+pub use error::LakeError;
+pub use files::Compaction;
+pub use lake::{Lake, TableState};
+pub use query::{QueryLimits, Rows};
+pub use schema::{DATE, date_of, list_of_text, map_of_numbers, map_field_names, quantile_column};
+pub use table::Table;

@@ -26,7 +26,9 @@ pub enum CsvSignalsError {
         reason: String,
     },
     /// Columns are missing.
-    #[error("signals {file}: no column {missing}; found {found}: the columns must be event_id, kind, announced_at, starts_at, ends_at, expected_reach, weight, audience, name")]
+    #[error(
+        "signals {file}: no column {missing}; found {found}: the columns must be event_id, kind, announced_at, starts_at, ends_at, expected_reach, weight, audience, name"
+    )]
     NoColumn {
         /// The file.
         file: String,
@@ -67,7 +69,8 @@ pub fn read(path: &Path) -> Result<Vec<Signal>, CsvSignalsError> {
         let record = record.map_err(|error| unreadable(error.to_string()))?;
         let line = record.position().map_or(0, csv::Position::line);
         let cells: BTreeMap<&str, &str> = names.iter().map(String::as_str).zip(&record).collect();
-        let mut signal = parse(&cells).map_err(|(column, how)| CsvSignalsError::Line { file: file.clone(), line, column, how })?;
+        let mut signal =
+            parse(&cells).map_err(|(column, how)| CsvSignalsError::Line { file: file.clone(), line, column, how })?;
         let seen = revisions.entry(signal.signal_id.clone()).or_default();
         if *seen > 0 {
             signal.set_status(SignalStatus::Rescheduled);
@@ -102,12 +105,17 @@ fn parse(cells: &BTreeMap<&str, &str>) -> Result<Signal, (String, String)> {
     let audience_size = match cell("expected_reach") {
         "" => None,
         text => Some(reach(text).ok_or_else(|| {
-            ("expected_reach".to_owned(), format!("`{text}` is not a number of people: write one such as 120000, or nothing"))
+            (
+                "expected_reach".to_owned(),
+                format!("`{text}` is not a number of people: write one such as 120000, or nothing"),
+            )
         })?),
     };
     let weight = match cell("weight") {
         "" => 1.0,
-        text => text.parse().map_err(|_| ("weight".to_owned(), format!("`{text}` is not a number: write one such as 1.5, or nothing for 1")))?,
+        text => text.parse().map_err(|_| {
+            ("weight".to_owned(), format!("`{text}` is not a number: write one such as 1.5, or nothing for 1"))
+        })?,
     };
     let quality = if audience_size.is_some() { AudienceQuality::Estimate } else { AudienceQuality::Unknown };
     let signal = Signal {
@@ -165,7 +173,8 @@ mod tests {
              b,match,1998-06-05,1998-06-11T15:30:00Z,1998-06-11T17:20:00Z,,3,,Later,\n"
         );
         let signals = read_text(&text).expect("legal");
-        let seen: Vec<_> = signals.iter().map(|s| (s.signal_id.as_str(), s.revision, s.weight, s.audience_size)).collect();
+        let seen: Vec<_> =
+            signals.iter().map(|s| (s.signal_id.as_str(), s.revision, s.weight, s.audience_size)).collect();
         assert_eq!(seen, [("a", 1, 2.5, Some(1_000_000)), ("b", 1, 1.0, None), ("b", 2, 3.0, None)]);
         assert_eq!(signals[1].name, "A, then B");
         assert_eq!(signals[2].status(), SignalStatus::Rescheduled);

@@ -89,8 +89,16 @@ impl Counters {
     fn register(registry: &mut Registry) -> Self {
         let counters = Self::default();
         registry.register("headroom_collect_signals_accepted", "Signals acknowledged", counters.accepted.clone());
-        registry.register("headroom_collect_signals_invalid", "Signals sent to the dead letters", counters.invalid.clone());
-        registry.register("headroom_collect_signals_failed", "Signals that the broker did not acknowledge", counters.failed.clone());
+        registry.register(
+            "headroom_collect_signals_invalid",
+            "Signals sent to the dead letters",
+            counters.invalid.clone(),
+        );
+        registry.register(
+            "headroom_collect_signals_failed",
+            "Signals that the broker did not acknowledge",
+            counters.failed.clone(),
+        );
         counters
     }
 }
@@ -120,7 +128,12 @@ impl SignalEntry {
     ///
     /// # Errors
     /// When the broker's settings are refused.
-    pub fn new(config: SignalEntryConfig, broker: Broker, clock: Clock, registry: &mut Registry) -> Result<Self, BrokerError> {
+    pub fn new(
+        config: SignalEntryConfig,
+        broker: Broker,
+        clock: Clock,
+        registry: &mut Registry,
+    ) -> Result<Self, BrokerError> {
         let (producer, listing) = (broker.producer()?, Listing::new(broker));
         Ok(Self { inner: Arc::new(Inner { config, producer, clock, counters: Counters::register(registry), listing }) })
     }
@@ -150,7 +163,8 @@ impl SignalEntry {
         for Incoming { signal, bytes, origin } in incoming {
             match signal {
                 Ok((signal, source)) => {
-                    let record = signal_record(&signal, &source, now).map_err(|error| EntryError::Unwritable(error.to_string()))?;
+                    let record = signal_record(&signal, &source, now)
+                        .map_err(|error| EntryError::Unwritable(error.to_string()))?;
                     records.push(record);
                     accepted.push(Accepted { signal_id: signal.signal_id, revision: signal.revision });
                 }

@@ -274,14 +274,22 @@ impl Places {
 }
 
 fn listed(names: &[String]) -> String {
-    if names.is_empty() { "none".to_owned() } else { names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ") }
+    if names.is_empty() {
+        "none".to_owned()
+    } else {
+        names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+    }
 }
 
 /// Longest cell shown in a message.
 const SHOWN_CHARS: usize = 60;
 
 fn shortened(text: &str) -> String {
-    if text.chars().count() <= SHOWN_CHARS { text.to_owned() } else { format!("{}...", text.chars().take(SHOWN_CHARS).collect::<String>()) }
+    if text.chars().count() <= SHOWN_CHARS {
+        text.to_owned()
+    } else {
+        format!("{}...", text.chars().take(SHOWN_CHARS).collect::<String>())
+    }
 }
 
 #[cfg(test)]

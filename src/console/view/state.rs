@@ -3,6 +3,7 @@
 //! Times are in milliseconds since the Unix epoch, since that is what a page counts in.
 
 use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Outcome, Plan, Signal, SignalKind, SignalStatus, Verdict};
+use headroom_proto::Span;
 use serde::Serialize;
 
 use super::View;
@@ -17,10 +18,12 @@ pub(in crate::console) struct Request {
     pub(in crate::console) workload: Option<String>,
     /// Only what has changed after this number of the view's sequence.
     pub(in crate::console) since: Option<u64>,
-    /// Only what lies at or after this time, in microseconds.
+    /// Only what lies at or after this time, in microseconds; a snapshot reaches back by `recent` unless given.
     pub(in crate::console) from_us: Option<i64>,
     /// Only what lies before this time, in microseconds.
     pub(in crate::console) to_us: Option<i64>,
+    /// How far back a snapshot reaches from the load's newest window.
+    pub(in crate::console) recent: Span,
 }
 
 /// What is shown of one workload.
@@ -130,7 +133,9 @@ impl View {
         let Some((name, workload)) = name.as_deref().and_then(|name| self.workloads.get_key_value(name)) else {
             return empty;
         };
-        let part = Part { since: request.since.unwrap_or(0), from_us: request.from_us, to_us: request.to_us };
+        let recent_us = || workload.now_us.map(|now_us| now_us.saturating_sub(request.recent.micros()));
+        let from_us = request.from_us.or_else(|| request.since.is_none().then(recent_us).flatten());
+        let part = Part { since: request.since.unwrap_or(0), from_us, to_us: request.to_us };
         State {
             workload: Some(name.clone()),
             now: workload.now_us.map(millis),

@@ -77,6 +77,10 @@ fn filled(updates: impl IntoIterator<Item = Update>) -> View {
     view
 }
 
+fn everything() -> Request {
+    Request { recent: Span::from_hours(1_000), ..Request::default() }
+}
+
 fn shown(view: &View, request: &Request) -> Value {
     serde_json::to_value(view.state(request)).expect("serialises")
 }
@@ -87,7 +91,7 @@ fn since(number: u64) -> Request {
 
 #[test]
 fn nothing_is_shown_before_anything_is_known() {
-    let state = shown(&view(), &Request::default());
+    let state = shown(&view(), &everything());
     assert_eq!(state["workload"], Value::Null);
     assert_eq!(state["points"], json!([]));
     let other = Request { workload: Some("other".to_owned()), ..Request::default() };
@@ -95,9 +99,18 @@ fn nothing_is_shown_before_anything_is_known() {
 }
 
 #[test]
+fn a_snapshot_shows_the_recent_past_unless_more_is_asked_for() {
+    let view = filled((0..10).map(|start| load(start, 1.0)));
+    let recent = Request { recent: Span::from_mins(15), ..Request::default() };
+    assert_eq!(shown(&view, &recent)["points"].as_array().map(Vec::len), Some(3));
+    let more = Request { from_us: Some(5 * STEP_US), ..recent };
+    assert_eq!(shown(&view, &more)["points"].as_array().map(Vec::len), Some(5));
+}
+
+#[test]
 fn gaps_stay_gaps_and_corrections_replace() {
     let view = filled([load(0, 5.0), load_of("shop", 1, 0, None), load(3, 7.0), load_of("shop", 0, 1, Some(6.0)), load(0, 5.0)]);
-    let state = shown(&view, &Request::default());
+    let state = shown(&view, &everything());
     assert_eq!(state["points"], json!([[0, 6.0, null], [300_000, null, null], [900_000, 7.0, null]]));
     assert_eq!(state["now"], json!(1_200_000));
 }
@@ -107,7 +120,7 @@ fn a_window_shows_the_forecast_made_the_lead_before_it() {
     // The lead is two steps: window 5 shows what was said at 3, though it was said at 2 and at 4 too.
     let mut view = filled([forecast(2, 8, 20.0), forecast(3, 8, 30.0), forecast(4, 8, 40.0)].map(Update::Forecast));
     let median = |view: &View, start: i64| {
-        let state = shown(view, &Request::default());
+        let state = shown(view, &everything());
         let points = state["points"].as_array().expect("points");
         let point = points.iter().find(|point| point[0] == json!(start * 300_000)).expect("the window is shown");
         point[2][2].as_f64().expect("a median")
@@ -122,7 +135,7 @@ fn a_window_shows_the_forecast_made_the_lead_before_it() {
 
 #[test]
 fn bands_are_interpolated_between_the_levels_that_were_forecast() {
-    let state = shown(&filled([Update::Forecast(forecast(0, 1, 10.0))]), &Request::default());
+    let state = shown(&filled([Update::Forecast(forecast(0, 1, 10.0))]), &everything());
     let band: Vec<f64> = state["ahead"]["bands"][0].as_array().expect("a band").iter().map(|q| q.as_f64().expect("a number")).collect();
     // .05 and .95 lie beyond the levels; .25 is 3/8 of the way from .1 to .5, .75 is 5/8 from .5 to .9.
     for (quantile, expected) in band.iter().zip([6.0, 7.5, 10.0, 15.0, 18.0]) {
@@ -136,7 +149,7 @@ fn a_forecast_that_contradicts_itself_is_refused() {
     odd.values.pop();
     assert!(matches!(view().apply(Update::Forecast(odd)), Err(ViewError::Forecast { values: 5, levels: 3, .. })));
     let abstains = Forecast { values: Vec::new(), levels: Vec::new(), verdict_reason: "too little history".to_owned(), ..forecast(0, 0, 1.0) };
-    let state = shown(&filled([Update::Forecast(abstains)]), &Request::default());
+    let state = shown(&filled([Update::Forecast(abstains)]), &everything());
     assert_eq!(state["ahead"]["reason"], "too little history");
 }
 
@@ -167,7 +180,7 @@ fn capacity_is_ready_after_the_lead_time_and_gone_at_once() {
         action("down", 2, ActionState::Applied, 20, (6, 3)),
     ]);
     let steps = |view: &View, request: &Request| shown(view, request)["capacity"].clone();
-    assert_eq!(steps(&view, &Request::default()), json!([[300_000, 2], [2_100_000, 6], [6_000_000, 3]]));
+    assert_eq!(steps(&view, &everything()), json!([[300_000, 2], [2_100_000, 6], [6_000_000, 3]]));
     let from = Request { from_us: Some(10 * STEP_US), ..Request::default() };
     assert_eq!(steps(&view, &from), json!([[2_100_000, 6], [6_000_000, 3]]));
     let seen = view.sequence();
@@ -183,7 +196,7 @@ fn a_launch_that_is_taken_back_never_becomes_ready() {
         action("up", 1, ActionState::Applied, 4, (2, 6)),
         action("down", 2, ActionState::Applied, 5, (6, 4)),
     ]);
-    assert_eq!(shown(&view, &Request::default())["capacity"], json!([[0, 2], [2_100_000, 4]]));
+    assert_eq!(shown(&view, &everything())["capacity"], json!([[0, 2], [2_100_000, 4]]));
 }
 
 #[test]
@@ -195,7 +208,7 @@ fn an_action_tells_its_first_reason_its_moves_and_its_outcome() {
         action("a", 2, ActionState::Applied, 1, (2, 3)),
         Update::Outcome(outcome),
     ]);
-    let shown = &shown(&view, &Request::default())["actions"][0];
+    let shown = &shown(&view, &everything())["actions"][0];
     assert_eq!(shown["reason"], "ACTION_STATE_PROPOSED at 1");
     assert_eq!(shown["state"], "applied");
     assert_eq!(shown["moves"].as_array().map(Vec::len), Some(2));
@@ -209,7 +222,7 @@ fn the_newest_actions_and_signals_are_kept_within_the_limits() {
         view.apply(action(&format!("a{at}"), 1, ActionState::Proposed, at, (1, 2))).expect("makes sense");
         view.apply(signal(&format!("s{at}"), 1, at, SignalStatus::Announced)).expect("makes sense");
     }
-    let state = shown(&view, &Request::default());
+    let state = shown(&view, &everything());
     let ids = |key: &str| -> Vec<&str> {
         state[key].as_array().expect("a list").iter().map(|item| item["id"].as_str().expect("an id")).collect()
     };
@@ -223,7 +236,7 @@ fn points_and_workloads_are_bounded() {
     for start in 0..30 {
         view.apply(load(start, 1.0)).expect("makes sense");
     }
-    assert_eq!(shown(&view, &Request::default())["points"].as_array().map(Vec::len), Some(10));
+    assert_eq!(shown(&view, &everything())["points"].as_array().map(Vec::len), Some(10));
     view.apply(load_of("b", 0, 0, Some(1.0))).expect("makes sense");
     assert_eq!(view.apply(load_of("c", 0, 0, Some(1.0))), Err(ViewError::Workloads("c".to_owned())));
 }
@@ -235,7 +248,7 @@ fn the_highest_revision_of_a_signal_counts() {
         signal("sale", 2, 5, SignalStatus::Cancelled),
         signal("sale", 1, 3, SignalStatus::Announced),
     ]);
-    let state = shown(&view, &Request::default());
+    let state = shown(&view, &everything());
     assert_eq!(state["signals"][0]["cancelled"], json!(true));
     assert_eq!(state["signals"][0]["starts"], json!(1_500_000));
     let before = Request { to_us: Some(STEP_US), ..Request::default() };

@@ -80,13 +80,19 @@ impl ReplayConfig {
         let mut problems = Vec::new();
         for path in [Some(&self.file), self.signals.as_ref()].into_iter().flatten() {
             if !path.is_file() {
-                problems.push(format!("{}: no such file", if path.as_os_str().is_empty() { "`file`".into() } else { path.to_string_lossy() }));
+                problems.push(format!(
+                    "{}: no such file",
+                    if path.as_os_str().is_empty() { "`file`".into() } else { path.to_string_lossy() }
+                ));
             }
         }
         if !(self.speed.is_finite() && self.speed >= 0.0) {
-            problems.push(format!("speed = {}: write event seconds per second, or 0 for as fast as possible", self.speed));
+            problems
+                .push(format!("speed = {}: write event seconds per second, or 0 for as fast as possible", self.speed));
         }
-        if let (Some(from), Some(until)) = (self.from, self.until) && from >= until {
+        if let (Some(from), Some(until)) = (self.from, self.until)
+            && from >= until
+        {
             problems.push(format!("until = {until} must be later than from = {from}"));
         }
         for (name, span) in [("batch_span", self.batch_span), ("close_span", self.close_span)] {

@@ -37,8 +37,10 @@ impl Resume {
         resume.note_rounds(&last_rounds(broker, source).await?);
         let is_ours = |record: &Received| dead_row(record, source).is_some();
         for (partition, _, _) in broker.ends(Topic::DeadLetter).await? {
-            let records = tail_until(broker, Topic::DeadLetter, partition, |records| records.iter().any(is_ours)).await?;
-            resume.dead_row = records.iter().filter_map(|record| dead_row(record, source)).fold(resume.dead_row, u64::max);
+            let records =
+                tail_until(broker, Topic::DeadLetter, partition, |records| records.iter().any(is_ours)).await?;
+            resume.dead_row =
+                records.iter().filter_map(|record| dead_row(record, source)).fold(resume.dead_row, u64::max);
         }
         for (partition, low, high) in broker.ends(Topic::Signals).await? {
             let count = usize::try_from(high - low).unwrap_or(0);
@@ -93,7 +95,8 @@ async fn last_rounds(broker: &Broker, source: &str) -> Result<Vec<(Position, Str
     let mut seen = Vec::new();
     for (partition, _, _) in broker.ends(Topic::Metrics).await? {
         let two_rounds = |records: &[Received]| {
-            let positions: BTreeSet<Position> = records.iter().filter_map(|r| position(r, source)).map(|(p, _)| p).collect();
+            let positions: BTreeSet<Position> =
+                records.iter().filter_map(|r| position(r, source)).map(|(p, _)| p).collect();
             positions.len() > 1
         };
         let records = tail_until(broker, Topic::Metrics, partition, two_rounds).await?;

@@ -51,12 +51,21 @@ async fn list(State(entry): State<SignalEntry>) -> Response {
     }
 }
 
-async fn publish(State(entry): State<SignalEntry>, headers: HeaderMap, body: Result<Bytes, BytesRejection>) -> Response {
+async fn publish(
+    State(entry): State<SignalEntry>,
+    headers: HeaderMap,
+    body: Result<Bytes, BytesRejection>,
+) -> Response {
     let body = match body {
         Ok(body) => body,
         Err(rejection) if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             let limit = entry.inner.config.max_request_bytes;
-            return refusal(StatusCode::PAYLOAD_TOO_LARGE, format!("more than {limit} bytes"), "", "send fewer events at once");
+            return refusal(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                format!("more than {limit} bytes"),
+                "",
+                "send fewer events at once",
+            );
         }
         Err(rejection) => return refusal(rejection.status(), rejection.body_text(), "", "send the whole body"),
     };
@@ -67,7 +76,9 @@ async fn publish(State(entry): State<SignalEntry>, headers: HeaderMap, body: Res
     let (incoming, is_batch) = match media_type.as_str() {
         STRUCTURED => (single(parse_structured(&body, now)), false),
         BATCH => (parse_batch(&body, now), true),
-        _ if headers.contains_key("ce-type") || headers.contains_key("ce-specversion") => (single(parse_binary(&headers, &body, now)), false),
+        _ if headers.contains_key("ce-type") || headers.contains_key("ce-specversion") => {
+            (single(parse_binary(&headers, &body, now)), false)
+        }
         _ => {
             let found = format!("content-type `{content_type}` is no CloudEvent");
             return refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, found, "content-type", EVENT_HOW);
@@ -114,7 +125,8 @@ fn parse_binary(headers: &HeaderMap, body: &Bytes, now: EventTime) -> Result<(Si
     }
     attribute("id")?;
     attribute("type")?;
-    Ok((from_record(&attributes, body, now)?, attribute("source")?.to_owned()))
+    let source = attribute("source")?;
+    Ok((from_record(&attributes, body, now)?, source.to_owned()))
 }
 
 /// Section 3.1.3.2 of the binding: attributes outside printable ASCII are percent-encoded.
@@ -143,12 +155,17 @@ fn refuse(error: EntryError) -> Response {
             let (field, how) = match &error {
                 SignalError::NotCloudEvent(_) => ("", EVENT_HOW.to_owned()),
                 SignalError::Type(_) => ("type", "use the type that fits what happened to the event".to_owned()),
-                SignalError::Data(_) => ("data", "send signal_id, kind, starts_at, ends_at and what else is known as a JSON object".to_owned()),
+                SignalError::Data(_) => (
+                    "data",
+                    "send signal_id, kind, starts_at, ends_at and what else is known as a JSON object".to_owned(),
+                ),
                 SignalError::Field { field, problem } => (*field, problem.clone()),
             };
             refusal(StatusCode::BAD_REQUEST, error.to_string(), field, &how)
         }
-        EntryError::TooMany { .. } => refusal(StatusCode::PAYLOAD_TOO_LARGE, error.to_string(), "", "send fewer events at once"),
+        EntryError::TooMany { .. } => {
+            refusal(StatusCode::PAYLOAD_TOO_LARGE, error.to_string(), "", "send fewer events at once")
+        }
         EntryError::Away(reason) => {
             tracing::warn!(reason, "a signal was not taken");
             refusal(StatusCode::SERVICE_UNAVAILABLE, "the broker is away".to_owned(), "", "send the signal again")

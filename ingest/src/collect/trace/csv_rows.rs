@@ -69,7 +69,11 @@ pub(super) struct CsvRows {
 }
 
 impl CsvRows {
-    pub(super) fn open(file: String, input: Box<dyn BufRead + Send>, columns: &TraceColumns) -> Result<Self, TraceError> {
+    pub(super) fn open(
+        file: String,
+        input: Box<dyn BufRead + Send>,
+        columns: &TraceColumns,
+    ) -> Result<Self, TraceError> {
         let mut lines = Lines::new(file, input);
         lines.advance()?;
         let mut names = lines.fields();
@@ -85,9 +89,9 @@ impl CsvRows {
             return Ok(None);
         }
         self.row += 1;
-        let entry = self.parse(&self.lines.fields()).unwrap_or_else(|error| {
-            Entry::Rejected(Rejected { raw: Bytes::copy_from_slice(&self.lines.line), error })
-        });
+        let entry = self
+            .parse(&self.lines.fields())
+            .unwrap_or_else(|error| Entry::Rejected(Rejected { raw: Bytes::copy_from_slice(&self.lines.line), error }));
         Ok(Some(Row { number: self.row, entry }))
     }
 
@@ -107,7 +111,9 @@ impl CsvRows {
             }
         }
         let workload = match self.places.workload {
-            Some(place) => WorkloadId::try_new(cell(place)).map_err(|error| self.error(place, cell(place), error.to_string()))?,
+            Some(place) => {
+                WorkloadId::try_new(cell(place)).map_err(|error| self.error(place, cell(place), error.to_string()))?
+            }
             None => self.default_workload.clone(),
         };
         let text = cell(self.places.value);
@@ -131,7 +137,8 @@ impl CsvRows {
     }
 }
 
-pub(super) const TIME_HOW: &str = "not a time: write RFC 3339, such as 1998-06-10T15:30:00Z, or 1998-06-10 15:30:00 for UTC";
+pub(super) const TIME_HOW: &str =
+    "not a time: write RFC 3339, such as 1998-06-10T15:30:00Z, or 1998-06-10 15:30:00 for UTC";
 pub(super) const VALUE_HOW: &str = "not a finite number: write one such as 12.5, or leave it empty for a gap";
 
 /// How many rows stand below the header.

@@ -39,7 +39,10 @@ enum Times {
 
 impl ParquetRows {
     pub(super) fn open(file: String, input: File, columns: &TraceColumns) -> Result<Self, TraceError> {
-        let failed = |error: parquet::errors::ParquetError| TraceError::Parquet { file: file.clone(), reason: error.to_string() };
+        let failed = |error: parquet::errors::ParquetError| TraceError::Parquet {
+            file: file.clone(),
+            reason: error.to_string(),
+        };
         let builder = ParquetRecordBatchReaderBuilder::try_new(input).map_err(failed)?;
         let names: Vec<String> = builder.schema().fields().iter().map(|field| field.name().clone()).collect();
         let places = Places::find(&file, &names, columns)?;
@@ -51,14 +54,23 @@ impl ParquetRows {
     }
 
     pub(super) fn next_batch(&mut self) -> Result<Option<VecDeque<Row>>, TraceError> {
-        let failed = |error: arrow::error::ArrowError| TraceError::Parquet { file: self.file.clone(), reason: error.to_string() };
+        let failed = |error: arrow::error::ArrowError| TraceError::Parquet {
+            file: self.file.clone(),
+            reason: error.to_string(),
+        };
         let Some(batch) = self.reader.next().transpose().map_err(failed)? else { return Ok(None) };
         let cells = self.cells(&batch).map_err(failed)?;
         let mut rows = VecDeque::with_capacity(batch.num_rows());
         for at in 0..batch.num_rows() {
             self.row += 1;
             let entry = self.parse(&cells, at).unwrap_or_else(|error| {
-                let raw = Bytes::from(format!("{}={} {}={}", self.columns.time, cells.time_text(at), self.columns.value, error.found));
+                let raw = Bytes::from(format!(
+                    "{}={} {}={}",
+                    self.columns.time,
+                    cells.time_text(at),
+                    self.columns.value,
+                    error.found
+                ));
                 Entry::Rejected(Rejected { raw, error })
             });
             rows.push_back(Row { number: self.row, entry });
@@ -68,12 +80,16 @@ impl ParquetRows {
 
     fn cells(&self, batch: &RecordBatch) -> Result<Cells, arrow::error::ArrowError> {
         let column = |name: &str| {
-            batch.column_by_name(name).ok_or_else(|| arrow::error::ArrowError::SchemaError(format!("column `{name}` is gone")))
+            batch
+                .column_by_name(name)
+                .ok_or_else(|| arrow::error::ArrowError::SchemaError(format!("column `{name}` is gone")))
         };
         let time = column(&self.columns.time)?;
         let times = match time.data_type() {
             // The unit changes, the zone stays: a timestamp counts from the epoch in UTC whatever zone it shows.
-            DataType::Timestamp(_, zone) => Times::Micros(cast(time, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?),
+            DataType::Timestamp(_, zone) => {
+                Times::Micros(cast(time, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?)
+            }
             kind if is_date(kind) => Times::Micros(cast(time, &DataType::Timestamp(TimeUnit::Microsecond, None))?),
             _ => Times::Texts(cast(time, &DataType::Utf8)?),
         };
@@ -87,7 +103,8 @@ impl ParquetRows {
     }
 
     fn parse(&self, cells: &Cells, at: usize) -> Result<Entry, RowError> {
-        let time = cells.time(at).ok_or_else(|| self.error(&self.columns.time, cells.time_text(at), TIME_HOW.to_owned()))?;
+        let time =
+            cells.time(at).ok_or_else(|| self.error(&self.columns.time, cells.time_text(at), TIME_HOW.to_owned()))?;
         if cells.gaps.as_ref().and_then(|gaps| number(gaps, at)).is_some_and(|flag| flag > 0.5) {
             return Ok(Entry::Gap(time));
         }
@@ -100,7 +117,9 @@ impl ParquetRows {
         };
         match number(&cells.values, at) {
             Some(value) if value.is_finite() => Ok(Entry::Sample(Sample { workload, time, value })),
-            Some(value) if !value.is_nan() => Err(self.error(&self.columns.value, value.to_string(), VALUE_HOW.to_owned())),
+            Some(value) if !value.is_nan() => {
+                Err(self.error(&self.columns.value, value.to_string(), VALUE_HOW.to_owned()))
+            }
             _ => Ok(Entry::Gap(time)),
         }
     }

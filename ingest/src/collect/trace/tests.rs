@@ -37,7 +37,9 @@ fn words(rows: &[Row]) -> Vec<String> {
     let word = |row: &Row| match &row.entry {
         Entry::Sample(sample) => format!("{}={}@{}", sample.workload, sample.value, time(sample.time)),
         Entry::Gap(at) => format!("gap@{}", time(*at)),
-        Entry::Rejected(rejected) => format!("{} {} <{}>", rejected.error.place, rejected.error.column, rejected.error.found),
+        Entry::Rejected(rejected) => {
+            format!("{} {} <{}>", rejected.error.place, rejected.error.column, rejected.error.found)
+        }
     };
     rows.iter().map(word).collect()
 }
@@ -77,7 +79,8 @@ fn parquet_reads_timestamps_and_texts() {
     let values: ArrayRef = Arc::new(Int32Array::from(vec![Some(1), Some(2), None, Some(4)]));
     let names: ArrayRef = Arc::new(StringArray::from(vec![Some("a"), Some("b"), Some("a"), None]));
     for (name, times) in [("stamps", stamps), ("texts", texts)] {
-        let path = parquet(&folder, name, &[("ts", times), ("value", Arc::clone(&values)), ("who", Arc::clone(&names))]);
+        let path =
+            parquet(&folder, name, &[("ts", times), ("value", Arc::clone(&values)), ("who", Arc::clone(&names))]);
         let columns = TraceColumns { workload: Some("who".to_owned()), ..columns() };
         assert_eq!(words(&rows(&path, &columns)), ["a=1@15:30", "row 2 ts <>", "gap@15:32", "row 4 who <>"], "{name}");
         assert_eq!(count_rows(&path).expect("counts"), 4);
@@ -91,7 +94,8 @@ fn parquet_reads_timestamps_and_texts() {
 fn parquet(folder: &tempfile::TempDir, name: &str, columns: &[(&str, ArrayRef)]) -> PathBuf {
     let batch = RecordBatch::try_from_iter(columns.iter().cloned()).expect("columns of one length");
     let path = folder.path().join(name);
-    let mut writer = parquet::arrow::ArrowWriter::try_new(File::create(&path).expect("creates"), batch.schema(), None).expect("a writer");
+    let mut writer = parquet::arrow::ArrowWriter::try_new(File::create(&path).expect("creates"), batch.schema(), None)
+        .expect("a writer");
     writer.write(&batch).expect("writes");
     writer.close().expect("closes");
     path

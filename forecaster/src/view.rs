@@ -1,0 +1,98 @@
+//! What the forecaster shows: its newest forecasts, models and scores.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use headroom_proto::v1::{Forecast, Model};
+use serde::{Deserialize, Serialize};
+
+use crate::lineage::{self, SCORED};
+
+/// Scores of one model over one hour of event time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ScoreView {
+    /// Whose forecasts.
+    pub workload: String,
+    /// The model that made them.
+    pub model_version: String,
+    /// The model's family.
+    pub family: String,
+    /// Was it the one whose forecasts were published?
+    pub champion: bool,
+    /// Start of the hour in which the forecasts matured, in microseconds since the Unix epoch.
+    pub from_us: i64,
+    /// End of that hour.
+    pub to_us: i64,
+    /// By name: `wql`, `wape`, `coverage_80`, ...
+    pub scores: BTreeMap<String, f64>,
+}
+
+/// The newest of everything, for each workload, bounded.
+#[derive(Debug)]
+pub(crate) struct View {
+    workloads: BTreeMap<String, WorkloadView>,
+    kept_records: usize,
+}
+
+#[derive(Debug, Default)]
+struct WorkloadView {
+    latest: Option<Arc<Forecast>>,
+    models: VecDeque<Model>,
+    scores: VecDeque<ScoreView>,
+}
+
+impl View {
+    pub(crate) fn new(kept_records: usize) -> Self {
+        Self { workloads: BTreeMap::new(), kept_records }
+    }
+
+    /// Takes a forecast in, unless a newer one is known.
+    pub(crate) fn forecast(&mut self, forecast: Arc<Forecast>) {
+        let workload = self.workloads.entry(forecast.workload.clone()).or_default();
+        if workload.latest.as_ref().is_none_or(|latest| latest.origin_us < forecast.origin_us) {
+            workload.latest = Some(forecast);
+        }
+    }
+
+    /// Takes a model record in: a version of a model, or its scores.
+    pub(crate) fn model(&mut self, model: Model) {
+        let workload = self.workloads.entry(model.workload.clone()).or_default();
+        if model.reason == SCORED {
+            bounded_push(&mut workload.scores, lineage::score_view(model), self.kept_records);
+        } else {
+            bounded_push(&mut workload.models, model, self.kept_records);
+        }
+    }
+
+    pub(crate) fn workloads(&self) -> Vec<String> {
+        self.workloads.iter().filter(|(_, view)| view.latest.is_some()).map(|(name, _)| name.clone()).collect()
+    }
+
+    pub(crate) fn latest(&self, workload: &str) -> Option<Arc<Forecast>> {
+        self.workloads.get(workload)?.latest.clone()
+    }
+
+    /// The models of a workload, or of every one when none is named, oldest first.
+    pub(crate) fn models(&self, workload: &str) -> Vec<Model> {
+        self.named(workload).flat_map(|view| view.models.iter().cloned()).collect()
+    }
+
+    pub(crate) fn scores(&self) -> Vec<ScoreView> {
+        self.named("").flat_map(|view| view.scores.iter().cloned()).collect()
+    }
+
+    fn named<'a>(&'a self, workload: &'a str) -> impl Iterator<Item = &'a WorkloadView> {
+        self.workloads.iter().filter(move |(name, _)| workload.is_empty() || *name == workload).map(|(_, view)| view)
+    }
+}
+
+/// Appends what is not there yet; the oldest makes room.
+fn bounded_push<T: PartialEq>(records: &mut VecDeque<T>, record: T, limit: usize) {
+    if records.contains(&record) {
+        return;
+    }
+    if records.len() >= limit {
+        records.pop_front();
+    }
+    records.push_back(record);
+}

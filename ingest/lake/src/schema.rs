@@ -1,0 +1,229 @@
+//! The columns of the tables. Times are microseconds, UTC; every type is one that all Delta readers know.
+
+use std::sync::Arc;
+
+use arrow::array::MapFieldNames;
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use headroom_proto::schema::{timestamp, window_envelope};
+
+/// Name of the partition column: the day, in UTC, of the row's leading time.
+pub const DATE: &str = "date";
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// The day of a time, in days since the Unix epoch; the ends of the range for times beyond it.
+#[must_use]
+pub fn date_of(time_us: i64) -> i32 {
+    let day = time_us.div_euclid(MICROS_PER_DAY);
+    i32::try_from(day).unwrap_or(if day < 0 { i32::MIN } else { i32::MAX })
+}
+
+/// The column of a quantile: the level's decimals, at least two of them. 0.025 is `q025`, 0.5 is `q50`, 0.99 is `q99`.
+#[must_use]
+pub fn quantile_column(level: f64) -> String {
+    let decimals = format!("{level:.6}");
+    let decimals = decimals.split_once('.').map_or("", |(_, decimals)| decimals).trim_end_matches('0');
+    format!("q{decimals:0<2}")
+}
+
+/// The type of a list of texts, named as Delta names it.
+#[must_use]
+pub fn list_of_text() -> DataType {
+    DataType::List(Arc::new(Field::new("element", DataType::Utf8, true)))
+}
+
+fn list_of_integers() -> DataType {
+    DataType::List(Arc::new(Field::new("element", DataType::Int64, true)))
+}
+
+/// The names within a map, as Delta names them.
+#[must_use]
+pub fn map_field_names() -> MapFieldNames {
+    MapFieldNames { entry: "key_value".to_owned(), key: "key".to_owned(), value: "value".to_owned() }
+}
+
+/// The type of a map from texts to `value`, named as Delta names it.
+#[must_use]
+pub fn map_of_numbers(value: DataType) -> DataType {
+    let names = map_field_names();
+    let entry = Fields::from(vec![
+        Field::new(names.key, DataType::Utf8, false),
+        Field::new(names.value, value, true),
+    ]);
+    DataType::Map(Arc::new(Field::new(names.entry, DataType::Struct(entry), false)), false)
+}
+
+fn required(name: &str, data_type: DataType) -> Field {
+    Field::new(name, data_type, false)
+}
+
+fn optional(name: &str, data_type: DataType) -> Field {
+    Field::new(name, data_type, true)
+}
+
+fn schema_of(fields: Vec<Field>) -> SchemaRef {
+    Arc::new(Schema::new(fields))
+}
+
+/// The envelope of `headroom_proto::schema`, then a column for each feature. `date` is that of `window_start`.
+pub(crate) fn windows() -> SchemaRef {
+    let mut fields = vec![required(DATE, DataType::Date32)];
+    fields.extend(window_envelope());
+    schema_of(fields)
+}
+
+pub(crate) fn signals() -> SchemaRef {
+    schema_of(vec![
+        required("signal_id", DataType::Utf8),
+        required("revision", DataType::Int64),
+        required("kind", DataType::Utf8),
+        required("status", DataType::Utf8),
+        required("starts_at", timestamp()),
+        required("ends_at", timestamp()),
+        required("announced_at", timestamp()),
+        optional("name", DataType::Utf8),
+        optional("channel", DataType::Utf8),
+        optional("audience_size", DataType::Int64),
+        optional("audience_quality", DataType::Utf8),
+        optional("send_rate_per_s", DataType::Float64),
+        optional("expected_response_ratio", DataType::Float64),
+        required("weight", DataType::Float64),
+        optional("workloads", list_of_text()),
+    ])
+}
+
+/// `at` is the start of the step, `date` that of the origin. An abstention is one row without quantiles.
+pub(crate) fn forecasts() -> SchemaRef {
+    schema_of(vec![
+        required(DATE, DataType::Date32),
+        required("workload", DataType::Utf8),
+        required("target", DataType::Utf8),
+        required("origin", timestamp()),
+        required("step", DataType::Int32),
+        required("at", timestamp()),
+        required("step_s", DataType::Float64),
+        required("event", DataType::Boolean),
+        optional("model_version", DataType::Utf8),
+        optional("feature_version", DataType::Utf8),
+        required("verdict", DataType::Utf8),
+        optional("verdict_reason", DataType::Utf8),
+        optional("signals", DataType::Utf8),
+    ])
+}
+
+/// `date` is that of `decided_at`.
+pub(crate) fn plans() -> SchemaRef {
+    schema_of(vec![
+        required(DATE, DataType::Date32),
+        required("plan_id", DataType::Utf8),
+        required("workload", DataType::Utf8),
+        required("decided_at", timestamp()),
+        required("step_s", DataType::Float64),
+        required("units", list_of_integers()),
+        required("units_before", DataType::Int64),
+        required("units_now", DataType::Int64),
+        required("quantile", DataType::Float64),
+        required("cost_per_unit_hour", DataType::Float64),
+        required("cost_per_violation_minute", DataType::Float64),
+        required("lead_time_s", DataType::Float64),
+        optional("binding", DataType::Utf8),
+        optional("reason", DataType::Utf8),
+        optional("forecast_origin", timestamp()),
+        optional("model_version", DataType::Utf8),
+        optional("verdict", DataType::Utf8),
+        optional("signal_ids", list_of_text()),
+        required("observed_load", DataType::Float64),
+        required("expected_peak", DataType::Float64),
+        optional("plan_hash", DataType::Utf8),
+    ])
+}
+
+/// `date` is that of `at`. A switch is a row without an action: its state is `paused` or `resumed`.
+pub(crate) fn actions() -> SchemaRef {
+    schema_of(vec![
+        required(DATE, DataType::Date32),
+        optional("action_id", DataType::Utf8),
+        optional("plan_id", DataType::Utf8),
+        optional("workload", DataType::Utf8),
+        optional("sequence", DataType::Int64),
+        required("state", DataType::Utf8),
+        optional("previous_state", DataType::Utf8),
+        required("at", timestamp()),
+        optional("target", DataType::Utf8),
+        optional("units_before", DataType::Int64),
+        optional("units_after", DataType::Int64),
+        optional("idempotency_key", DataType::Utf8),
+        optional("reason", DataType::Utf8),
+        optional("actor", DataType::Utf8),
+        optional("stage", DataType::Utf8),
+        optional("policy_version", DataType::Utf8),
+        optional("plan_hash", DataType::Utf8),
+        optional("model_version", DataType::Utf8),
+        optional("verdict", DataType::Utf8),
+        optional("signal_ids", list_of_text()),
+        optional("expected_peak", DataType::Float64),
+        optional("undo_units", DataType::Int64),
+        optional("decided_at", timestamp()),
+        optional("previous_hash", DataType::Utf8),
+        optional("hash", DataType::Utf8),
+    ])
+}
+
+/// `date` is that of `measured_to`.
+pub(crate) fn outcomes() -> SchemaRef {
+    schema_of(vec![
+        required(DATE, DataType::Date32),
+        required("action_id", DataType::Utf8),
+        required("workload", DataType::Utf8),
+        required("measured_from", timestamp()),
+        required("measured_to", timestamp()),
+        required("expected_peak", DataType::Float64),
+        required("observed_peak", DataType::Float64),
+        required("observed_mean", DataType::Float64),
+        required("units", DataType::Int64),
+        required("peak_utilisation", DataType::Float64),
+        required("violation_minutes", DataType::Int64),
+        required("completeness", DataType::Float64),
+        optional("signal_ids", list_of_text()),
+        optional("model_version", DataType::Utf8),
+        optional("judgement", DataType::Utf8),
+    ])
+}
+
+pub(crate) fn models() -> SchemaRef {
+    schema_of(vec![
+        required("model_version", DataType::Utf8),
+        required("workload", DataType::Utf8),
+        optional("family", DataType::Utf8),
+        required("trained_at", timestamp()),
+        required("train_from", timestamp()),
+        required("train_to", timestamp()),
+        required("train_steps", DataType::Int64),
+        required("train_signals", DataType::Int64),
+        required("train_outcomes", DataType::Int64),
+        optional("table_versions", map_of_numbers(DataType::Int64)),
+        optional("feature_schema_hash", DataType::Utf8),
+        optional("code_version", DataType::Utf8),
+        optional("parameters_json", DataType::Utf8),
+        optional("scores", map_of_numbers(DataType::Float64)),
+        optional("parent", DataType::Utf8),
+        optional("reason", DataType::Utf8),
+        required("champion", DataType::Boolean),
+    ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_level_names_its_column() {
+        let named = [0.005, 0.025, 0.05, 0.1, 0.25, 0.5, 0.1 + 0.2, 0.9, 0.975, 0.99].map(quantile_column);
+        assert_eq!(named, ["q005", "q025", "q05", "q10", "q25", "q50", "q30", "q90", "q975", "q99"]);
+    }
+
+    #[test]
+    fn days_are_rounded_down() {
+        assert_eq!([-1, 0, MICROS_PER_DAY - 1, MICROS_PER_DAY].map(date_of), [-1, 0, 0, 1]);
+        assert_eq!(date_of(i64::MIN), -106_751_992);
+    }
+}

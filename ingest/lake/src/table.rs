@@ -1,0 +1,115 @@
+//! The tables, what they hold and how they are laid out.
+
+use std::fmt;
+
+use arrow::datatypes::SchemaRef;
+use headroom_proto::topics::Topic;
+
+use crate::schema;
+
+/// A table of the lake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    /// Closed feature windows, one row for each window, workload and revision; grows a column for each new feature.
+    Windows,
+    /// Event signals, one row for each revision that was announced.
+    Signals,
+    /// Forecasts, one row for each workload, origin and step; grows a column for each new quantile.
+    Forecasts,
+    /// Capacity plans, one row each.
+    Plans,
+    /// Actions, one row for each move; switches set by people stand between them.
+    Actions,
+    /// What actions did, one row each.
+    Outcomes,
+    /// Model versions and where they came from, one row each.
+    Models,
+}
+
+impl Table {
+    /// Every table.
+    pub const ALL: [Table; 7] = [
+        Table::Windows,
+        Table::Signals,
+        Table::Forecasts,
+        Table::Plans,
+        Table::Actions,
+        Table::Outcomes,
+        Table::Models,
+    ];
+
+    /// The name in SQL and of the folder.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Table::Windows => "windows",
+            Table::Signals => "signals",
+            Table::Forecasts => "forecasts",
+            Table::Plans => "plans",
+            Table::Actions => "actions",
+            Table::Outcomes => "outcomes",
+            Table::Models => "models",
+        }
+    }
+
+    /// The topic whose records it keeps.
+    #[must_use]
+    pub const fn topic(self) -> Topic {
+        match self {
+            Table::Windows => Topic::Windows,
+            Table::Signals => Topic::Signals,
+            Table::Forecasts => Topic::Forecasts,
+            Table::Plans => Topic::Plans,
+            Table::Actions => Topic::Actions,
+            Table::Outcomes => Topic::Outcomes,
+            Table::Models => Topic::Models,
+        }
+    }
+
+    /// The table that keeps a topic's records, when one does.
+    #[must_use]
+    pub fn of_topic(topic: Topic) -> Option<Table> {
+        Table::ALL.into_iter().find(|table| table.topic() == topic)
+    }
+
+    /// The columns that the table always has, in order. Windows and forecasts add to them.
+    #[must_use]
+    pub fn schema(self) -> SchemaRef {
+        match self {
+            Table::Windows => schema::windows(),
+            Table::Signals => schema::signals(),
+            Table::Forecasts => schema::forecasts(),
+            Table::Plans => schema::plans(),
+            Table::Actions => schema::actions(),
+            Table::Outcomes => schema::outcomes(),
+            Table::Models => schema::models(),
+        }
+    }
+
+    /// Signals and models are few and are looked up by id, the others by time.
+    pub(crate) const fn partition_columns(self) -> &'static [&'static str] {
+        match self {
+            Table::Signals | Table::Models => &[],
+            Table::Windows | Table::Forecasts | Table::Plans | Table::Actions | Table::Outcomes => &[schema::DATE],
+        }
+    }
+
+    /// The columns whose smallest and largest values are kept for each file, so that a query skips files.
+    pub(crate) const fn skipping_columns(self) -> &'static [&'static str] {
+        match self {
+            Table::Windows => &["workload", "window_size_s", "window_start", "window_end"],
+            Table::Signals => &["signal_id", "starts_at", "announced_at"],
+            Table::Forecasts => &["workload", "origin", "at"],
+            Table::Plans => &["workload", "decided_at"],
+            Table::Actions => &["workload", "at"],
+            Table::Outcomes => &["workload", "measured_from", "measured_to"],
+            Table::Models => &["workload", "model_version", "trained_at"],
+        }
+    }
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
