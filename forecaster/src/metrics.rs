@@ -30,6 +30,8 @@ pub(crate) enum Fate {
     Learned,
     /// An outcome of a workload without an engine.
     Unknown,
+    /// A window whose workload has no legal name.
+    BadName,
     /// A record that cannot be read.
     Dead,
     /// A signal that made room for another.
@@ -46,6 +48,7 @@ impl Fate {
             Self::BeyondLimit => "beyond_limit",
             Self::Learned => "learned",
             Self::Unknown => "unknown_workload",
+            Self::BadName => "bad_name",
             Self::Dead => "dead_letter",
             Self::Forgotten => "forgotten_signal",
         }

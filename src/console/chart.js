@@ -1,10 +1,11 @@
 // The chart: load, forecasts, capacity, events and actions on one time axis. Plotly draws; this says what.
+// Texts carry no tags but <br>: Plotly turns others into inline styles, which the page's policy refuses.
 
 import { DAY, HOUR, clockTime, duration, number, shortName, shortTime, unitOf } from "/series.js";
 
 const MOST_ROWS = 1_600;
 const LABEL_PX = 6.4;
-const ROUND_TOPS = [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10];
+const ROUND_TOPS = [1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 4.5, 5, 6, 7, 8, 9, 10];
 /** Where the lane of events begins, as a share of the chart's height. */
 const LANE = 0.945;
 
@@ -80,7 +81,7 @@ export class Chart {
 
   #layout(store, span, top, colours, narrow, unit) {
     const [from, to] = span;
-    const margin = narrow ? { l: 50, r: 8, t: 6, b: 44 } : { l: 64, r: 16, t: 6, b: 46 };
+    const margin = narrow ? { l: 56, r: 8, t: 6, b: 58 } : { l: 64, r: 16, t: 6, b: 60 };
     const perPx = (to - from) / Math.max(100, this.#element.clientWidth - margin.l - margin.r);
     const events = eventClusters(store, from, to, perPx);
     const axis = {
@@ -89,12 +90,13 @@ export class Chart {
     };
     const title = (text, standoff) => ({ text, standoff, font: { size: narrow ? 11 : 12, color: colours.soft } });
     return {
-      margin, autosize: true, showlegend: false, hovermode: "x unified", dragmode: narrow ? false : "zoom",
+      margin, autosize: true, showlegend: false, hovermode: "x unified", hoverdistance: 6, dragmode: narrow ? false : "zoom",
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: { family: getComputedStyle(document.body).fontFamily, color: colours.ink },
       hoverlabel: { bgcolor: colours.card, bordercolor: colours.line, font: { size: 12, color: colours.ink }, align: "left" },
       xaxis: {
         ...axis, type: "date", range: [from, to], showgrid: false, ticks: "outside", ticklen: 4,
+        showspikes: true, spikemode: "across", spikethickness: 1, spikecolor: colours.faint, spikedash: "solid",
         hoverformat: "%a %d %b %Y, %H:%M UTC", title: title("Event time (UTC)", 8), nticks: narrow ? 5 : 12,
         tickformatstops: [
           { dtickrange: [null, 2 * HOUR], value: "%H:%M\n%a %d %b" }, { dtickrange: [2 * HOUR, DAY - 1], value: "%H:%M\n%a %d %b" },
@@ -102,7 +104,7 @@ export class Chart {
         ],
       },
       yaxis: {
-        ...axis, range: [0, top / LANE], fixedrange: true, title: title(`Load and capacity (${unit})`, narrow ? 4 : 10),
+        ...axis, range: [0, top / LANE], fixedrange: true, title: title(narrow ? `Load (${unit})` : `Load and capacity (${unit})`, narrow ? 6 : 10),
         nticks: 7, tickvals: ticks(top), ticktext: ticks(top).map(number),
       },
       shapes: [...events.flatMap((event) => eventShapes(event, colours)), ...nowShape(store, colours)],
@@ -189,7 +191,7 @@ function medianTrace(rows, name, colour, dash, unit, lead) {
     x: rows.map((r) => r.time), y: rows.map((r) => r.band?.[2] ?? null), type: "scatter", mode: "lines", name,
     line: { color: colour, width: 1.4, dash }, connectgaps: false,
     customdata: rows.map((r) => (r.band ? `${number(r.band[0])} to ${number(r.band[4])}` : "")),
-    hovertemplate: `${name}${issued}: <b>%{y:,.3~r}</b> (90 %: %{customdata}) ${unit}<extra></extra>`,
+    hovertemplate: `${name}${issued}: %{y:,.3~r} (90 %: %{customdata}) ${unit}<extra></extra>`,
   };
 }
 
@@ -201,12 +203,12 @@ function capacityTraces(capacity, store, colours, unit) {
   return [
     {
       ...step, y: capacity.map(([, units]) => units * each * share), line: { shape: "hv", color: colours.threshold, width: 1.1, dash: "2px,3px" },
-      name: "Violation above", hovertemplate: `Violation above <b>%{y:,.3~r}</b> ${unit} (${percent} % of ready)<extra></extra>`,
+      name: "Violation above", hovertemplate: `Violation above %{y:,.3~r} ${unit} (${percent} % of ready)<extra></extra>`,
     },
     {
       ...step, y: capacity.map(([, units]) => units * each), line: { shape: "hv", color: colours.capacity, width: 2 },
       name: "Ready capacity", customdata: capacity.map(([, units]) => units),
-      hovertemplate: `Ready <b>%{y:,.3~r}</b> ${unit} (%{customdata} units)<extra></extra>`,
+      hovertemplate: `Ready %{y:,.3~r} ${unit} (%{customdata} units)<extra></extra>`,
     },
     plannedTrace(store, colours, each),
   ];
@@ -226,7 +228,7 @@ function plannedTrace(store, colours, each) {
 function loadTrace(rows, colours, unit) {
   return {
     x: rows.map((r) => r.time), y: rows.map((r) => r.load), type: "scatter", mode: "lines", name: "Load", connectgaps: false,
-    line: { color: colours.load, width: 1.5 }, hovertemplate: `Load <b>%{y:,.3~r}</b> ${unit}<extra></extra>`,
+    line: { color: colours.load, width: 1.5 }, hovertemplate: `Load %{y:,.3~r} ${unit}<extra></extra>`,
   };
 }
 
@@ -238,20 +240,22 @@ function violationTrace(rows, store, colours) {
   });
   return {
     x: over.map((r) => r.time), y: over.map((r) => r.load), type: "scatter", mode: "markers", name: "In violation",
-    marker: { color: colours.violation, size: 5 }, hovertemplate: "<b>In violation</b><extra></extra>",
+    marker: { color: colours.violation, size: 5 }, hovertemplate: "In violation<extra></extra>",
   };
 }
 
 function actionTrace(store, from, to, colours) {
   const each = store.facts.unit_capacity;
   const actions = store.newestActions().filter((action) => action.at >= from && action.at <= to);
+  const days = (to - from) / DAY;
+  const size = days > 14 ? 3.5 : Math.min(9, Math.max(5.5, 10.5 - days));
   return {
     x: actions.map((a) => a.at), y: actions.map((a) => a.after * each), type: "scatter", mode: "markers", name: "Action",
     marker: {
-      symbol: actions.map((a) => (a.after >= a.before ? "triangle-up" : "triangle-down")), size: 9,
-      color: actions.map((a) => (a.after >= a.before ? colours.capacity : colours.faint)), line: { width: 1, color: colours.card },
+      symbol: actions.map((a) => (a.after >= a.before ? "triangle-up" : "triangle-down")), size,
+      color: actions.map((a) => (a.after >= a.before ? colours.capacity : colours.faint)), line: { width: 0.5, color: colours.card },
     },
-    text: actions.map((a) => `<b>${a.before} → ${a.after} units</b>, ${safe(a.state)}<br>${wrapped(safe(a.reason))}`),
+    text: actions.map((a) => `${a.before} → ${a.after} units, ${safe(a.state)}<br>${wrapped(safe(a.reason))}`),
     hovertemplate: "%{text}<extra></extra>",
   };
 }
@@ -329,7 +333,7 @@ function nowShape(store, colours) {
 function nowLabel(store, [from, to], perPx, colours) {
   if (store.now === null || store.now < from || store.now > to - 40 * perPx) return [];
   return [{
-    x: store.now, y: 0, xref: "x", yref: "paper", xanchor: "left", yanchor: "bottom", xshift: 4, text: "now", showarrow: false,
+    x: store.now, y: LANE, xref: "x", yref: "paper", xanchor: "left", yanchor: "top", xshift: 4, text: "now", showarrow: false,
     font: { size: 11, color: colours.soft },
   }];
 }

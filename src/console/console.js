@@ -40,7 +40,7 @@ function redraw() {
 }
 
 async function draw() {
-  showClock(store, meter.speed);
+  showClock(store, meter);
   showStages(view.stages, store.now);
   if (store.facts === null) return;
   showWorkloads(store);
@@ -97,8 +97,14 @@ async function load(from) {
 function take(told, from = null) {
   store.take(told);
   if (told.snapshot) view.loadedFrom = from ?? (store.now === null ? 0 : store.now - store.facts.history);
-  if (store.now !== null) meter.mark(store.now, performance.now());
   redraw();
+}
+
+/** The clock goes on when nothing comes, so that rest shows as rest. */
+function tick() {
+  if (store.now === null) return;
+  meter.mark(store.now, performance.now());
+  showClock(store, meter);
 }
 
 /** Opens the stream; the browser reconnects by itself and says where it stood. */
@@ -176,4 +182,5 @@ for (const query of ["(prefers-color-scheme: dark)", "(max-width: 640px)"]) {
 }
 
 showControls();
+setInterval(tick, 1_000);
 begin();

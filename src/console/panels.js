@@ -36,22 +36,23 @@ export class SpeedMeter {
   mark(now, wall) {
     if (this.#marks.length > 0 && now < this.#marks.at(-1)[0]) this.#marks = [];
     this.#marks.push([now, wall]);
-    while (this.#marks.length > 2 && wall - this.#marks[0][1] > 10_000) this.#marks.shift();
+    while (this.#marks.length > 2 && wall - this.#marks[1][1] > 10_000) this.#marks.shift();
   }
 
-  /** Event seconds per second, or null when not known yet. */
-  get speed() {
-    if (this.#marks.length < 2) return null;
+  /** In words; event time that keeps up with the wall clock is live, whatever its steps. */
+  get text() {
+    if (this.#marks.length === 0) return "–";
     const [[now0, wall0], [now1, wall1]] = [this.#marks[0], this.#marks.at(-1)];
-    return wall1 - wall0 < 1_500 ? null : (now1 - now0) / (wall1 - wall0);
+    if (Math.abs(Date.now() - now1) < 20 * MINUTE) return "live";
+    if (wall1 - wall0 < 2_500) return "–";
+    const speed = (now1 - now0) / (wall1 - wall0);
+    return speed === 0 ? "at rest" : `${count(Number(speed.toPrecision(2)))} ×`;
   }
 }
 
-export function showClock(store, speed) {
+export function showClock(store, meter) {
   setText(byId("event-time"), store.now === null ? "–" : longTime(store.now));
-  let text = "–";
-  if (speed !== null) text = speed === 0 ? "paused" : speed < 3 ? "live" : `${count(Number(speed.toPrecision(2)))} ×`;
-  setText(byId("speed"), text);
+  setText(byId("speed"), meter.text);
 }
 
 export function showConnection(state, text) {
@@ -116,7 +117,7 @@ function showNextEvent(store) {
   const same = events.filter((signal) => signal.starts === next.starts).length - 1;
   setValue("tile-event", wait > 0 ? `in ${duration(wait)}` : "now", "");
   setText(byId("tile-event-more"), shortName(next) + (same > 0 ? ` and ${same} more` : ""));
-  byId("tile-event").parentElement.title = `${next.name || next.id}, ${longTime(next.starts)}`;
+  byId("tile-event").parentElement.title = `${next.name || next.id}, ${longTime(next.starts)} UTC`;
 }
 
 export function showWorkloads(store) {

@@ -178,10 +178,10 @@ export function clockTime(millis) {
   return `${two(time.getUTCHours())}:${two(time.getUTCMinutes())}`;
 }
 
-/** `12 Jun 1998 14:35 UTC`. */
+/** `12 Jun 1998 14:35`, UTC. */
 export function longTime(millis) {
   const time = new Date(millis);
-  return `${two(time.getUTCDate())} ${MONTHS[time.getUTCMonth()]} ${time.getUTCFullYear()} ${clockTime(millis)} UTC`;
+  return `${two(time.getUTCDate())} ${MONTHS[time.getUTCMonth()]} ${time.getUTCFullYear()} ${clockTime(millis)}`;
 }
 
 /** `3 h 20 min`, `2 d 4 h`. */

@@ -85,7 +85,11 @@ impl LakeError {
     #[must_use]
     pub const fn is_users_fault(&self) -> bool {
         match self {
-            Self::Missing { .. } | Self::ReadOnly(_) | Self::UnknownTable { .. } | Self::Sql(_) | Self::Limit { .. } => true,
+            Self::Missing { .. }
+            | Self::ReadOnly(_)
+            | Self::UnknownTable { .. }
+            | Self::Sql(_)
+            | Self::Limit { .. } => true,
             Self::Delta { .. } | Self::Rows { .. } | Self::Conflict { .. } | Self::Query(_) => false,
         }
     }

@@ -19,5 +19,5 @@ pub use error::LakeError;
 pub use files::Compaction;
 pub use lake::{Lake, TableState};
 pub use query::{QueryLimits, Rows};
-pub use schema::{DATE, date_of, list_of_text, map_of_numbers, map_field_names, quantile_column};
+pub use schema::{DATE, date_of, quantile_column};
 pub use table::Table;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use arrow::array::MapFieldNames;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use headroom_proto::schema::{timestamp, window_envelope};
 
@@ -25,31 +24,14 @@ pub fn quantile_column(level: f64) -> String {
     format!("q{decimals:0<2}")
 }
 
-/// The type of a list of texts, named as Delta names it.
-#[must_use]
-pub fn list_of_text() -> DataType {
-    DataType::List(Arc::new(Field::new("element", DataType::Utf8, true)))
+fn list_of(element: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new("element", element, true)))
 }
 
-fn list_of_integers() -> DataType {
-    DataType::List(Arc::new(Field::new("element", DataType::Int64, true)))
-}
-
-/// The names within a map, as Delta names them.
-#[must_use]
-pub fn map_field_names() -> MapFieldNames {
-    MapFieldNames { entry: "key_value".to_owned(), key: "key".to_owned(), value: "value".to_owned() }
-}
-
-/// The type of a map from texts to `value`, named as Delta names it.
-#[must_use]
-pub fn map_of_numbers(value: DataType) -> DataType {
-    let names = map_field_names();
-    let entry = Fields::from(vec![
-        Field::new(names.key, DataType::Utf8, false),
-        Field::new(names.value, value, true),
-    ]);
-    DataType::Map(Arc::new(Field::new(names.entry, DataType::Struct(entry), false)), false)
+/// A map from texts, named within as Delta names it.
+fn map_to(value: DataType) -> DataType {
+    let entry = Fields::from(vec![Field::new("key", DataType::Utf8, false), Field::new("value", value, true)]);
+    DataType::Map(Arc::new(Field::new("key_value", DataType::Struct(entry), false)), false)
 }
 
 fn required(name: &str, data_type: DataType) -> Field {
@@ -87,7 +69,7 @@ pub(crate) fn signals() -> SchemaRef {
         optional("send_rate_per_s", DataType::Float64),
         optional("expected_response_ratio", DataType::Float64),
         required("weight", DataType::Float64),
-        optional("workloads", list_of_text()),
+        optional("workloads", list_of(DataType::Utf8)),
     ])
 }
 
@@ -118,7 +100,7 @@ pub(crate) fn plans() -> SchemaRef {
         required("workload", DataType::Utf8),
         required("decided_at", timestamp()),
         required("step_s", DataType::Float64),
-        required("units", list_of_integers()),
+        required("units", list_of(DataType::Int64)),
         required("units_before", DataType::Int64),
         required("units_now", DataType::Int64),
         required("quantile", DataType::Float64),
@@ -130,7 +112,7 @@ pub(crate) fn plans() -> SchemaRef {
         optional("forecast_origin", timestamp()),
         optional("model_version", DataType::Utf8),
         optional("verdict", DataType::Utf8),
-        optional("signal_ids", list_of_text()),
+        optional("signal_ids", list_of(DataType::Utf8)),
         required("observed_load", DataType::Float64),
         required("expected_peak", DataType::Float64),
         optional("plan_hash", DataType::Utf8),
@@ -159,7 +141,7 @@ pub(crate) fn actions() -> SchemaRef {
         optional("plan_hash", DataType::Utf8),
         optional("model_version", DataType::Utf8),
         optional("verdict", DataType::Utf8),
-        optional("signal_ids", list_of_text()),
+        optional("signal_ids", list_of(DataType::Utf8)),
         optional("expected_peak", DataType::Float64),
         optional("undo_units", DataType::Int64),
         optional("decided_at", timestamp()),
@@ -183,7 +165,7 @@ pub(crate) fn outcomes() -> SchemaRef {
         required("peak_utilisation", DataType::Float64),
         required("violation_minutes", DataType::Int64),
         required("completeness", DataType::Float64),
-        optional("signal_ids", list_of_text()),
+        optional("signal_ids", list_of(DataType::Utf8)),
         optional("model_version", DataType::Utf8),
         optional("judgement", DataType::Utf8),
     ])
@@ -200,11 +182,11 @@ pub(crate) fn models() -> SchemaRef {
         required("train_steps", DataType::Int64),
         required("train_signals", DataType::Int64),
         required("train_outcomes", DataType::Int64),
-        optional("table_versions", map_of_numbers(DataType::Int64)),
+        optional("table_versions", map_to(DataType::Int64)),
         optional("feature_schema_hash", DataType::Utf8),
         optional("code_version", DataType::Utf8),
         optional("parameters_json", DataType::Utf8),
-        optional("scores", map_of_numbers(DataType::Float64)),
+        optional("scores", map_to(DataType::Float64)),
         optional("parent", DataType::Utf8),
         optional("reason", DataType::Utf8),
         required("champion", DataType::Boolean),

@@ -29,8 +29,7 @@ pub(crate) fn for_reading(limits: &QueryLimits) -> Result<SessionContext, DataFu
         .with_memory_pool(Arc::new(FairSpillPool::new(limits.memory_bytes)))
         .with_disk_manager_builder(disk)
         .build_arc()?;
-    let mut config =
-        SessionConfig::new().with_target_partitions(QUERY_PARTITIONS).with_information_schema(true);
+    let mut config = SessionConfig::new().with_target_partitions(QUERY_PARTITIONS).with_information_schema(true);
     config.options_mut().sql_parser.collect_spans = true;
     let state =
         SessionStateBuilder::new().with_default_features().with_config(config).with_runtime_env(runtime).build();

@@ -1,0 +1,204 @@
+//! The core of the service: what it knows, and what follows from each record. No clock, no input, no output.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use headroom_ingest_broker::{Received, Record};
+use headroom_models::{Engine, OutcomeFeedback};
+use headroom_proto::topics::Topic;
+use headroom_proto::v1::{Forecast, Model, Outcome};
+use headroom_proto::{EventTime, WorkloadId, headers, signal};
+use prost::Message;
+use serde::{Deserialize, Serialize};
+
+use crate::ForecasterConfig;
+use crate::intake::Batch;
+use crate::lineage::Lineage;
+use crate::metrics::{Fate, Tally};
+use crate::positions::Positions;
+use crate::signals::{Added, SignalBook};
+use crate::windows::{self, TargetWindow};
+use crate::workload::Workload;
+
+/// Everything that a restart needs.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct State {
+    pub(crate) positions: Positions,
+    /// The last origin published, by workload.
+    pub(crate) published: BTreeMap<String, i64>,
+    signals: SignalBook,
+    workloads: BTreeMap<String, Workload>,
+}
+
+/// What followed from a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Turn {
+    /// Model records and the event time they belong to.
+    pub(crate) models: Vec<(i64, Model)>,
+    pub(crate) forecasts: Vec<Forecast>,
+    pub(crate) dead: Vec<DeadLetter>,
+    pub(crate) tally: Tally,
+    /// The newest end of a window that was handled.
+    pub(crate) handled_us: Option<i64>,
+    /// Workloads with an engine.
+    pub(crate) workloads: usize,
+}
+
+/// A record that cannot be read, and why.
+#[derive(Debug)]
+pub(crate) struct DeadLetter {
+    record: Received,
+    reason: String,
+}
+
+/// The engines of all workloads.
+#[derive(Debug)]
+pub(crate) struct Learners {
+    config: Arc<ForecasterConfig>,
+    /// A new workload starts as a copy of this.
+    engine: Engine,
+    state: State,
+    /// The limits are logged once, and counted always.
+    limit_logged: bool,
+}
+
+impl Learners {
+    pub(crate) fn new(config: Arc<ForecasterConfig>, engine: Engine, state: State) -> Self {
+        Self { config, engine, state, limit_logged: false }
+    }
+
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    pub(crate) fn workloads(&self) -> usize {
+        self.state.workloads.len()
+    }
+
+    /// The newest end of a window that any engine has observed.
+    pub(crate) fn handled_us(&self) -> Option<i64> {
+        self.state.workloads.values().filter_map(Workload::origin_us).max()
+    }
+
+    /// Takes a batch in; `now` stands in for the time of a record that has none.
+    pub(crate) fn handle(&mut self, batch: Batch, now: EventTime) -> Turn {
+        let mut turn = Turn::default();
+        for record in batch.signals.into_iter().chain(batch.records) {
+            if !self.state.positions.advance(&record) {
+                turn.tally.add(Fate::Repeat, 1);
+                continue;
+            }
+            let taken = if record.topic == Topic::Windows {
+                self.windows(&record, &mut turn)
+            } else if record.topic == Topic::Signals {
+                self.signal(&record, now, &mut turn)
+            } else {
+                self.outcome(&record, &mut turn)
+            };
+            if let Err(reason) = taken {
+                turn.tally.add(Fate::Dead, 1);
+                turn.dead.push(DeadLetter { record, reason });
+            }
+        }
+        turn.workloads = self.state.workloads.len();
+        turn
+    }
+
+    fn signal(&mut self, record: &Received, now: EventTime, turn: &mut Turn) -> Result<(), String> {
+        let received_at = record.time.unwrap_or(now);
+        let signal = signal::from_record(&record.headers, &record.value, received_at).map_err(|error| error.to_string())?;
+        let added = self.state.signals.add(signal.clone(), self.config.max_signals);
+        if added == Added::Repeat {
+            turn.tally.add(Fate::Repeat, 1);
+            return Ok(());
+        }
+        turn.tally.add(Fate::Learned, 1);
+        if added == Added::InsteadOfOldest {
+            turn.tally.add(Fate::Forgotten, 1);
+        }
+        for (name, workload) in &mut self.state.workloads {
+            let Ok(id) = WorkloadId::try_new(name.as_str()) else { continue };
+            if let Some(event) = self.state.signals.event_for(&signal, &id) {
+                workload.signal(event);
+            }
+        }
+        Ok(())
+    }
+
+    fn outcome(&mut self, record: &Received, turn: &mut Turn) -> Result<(), String> {
+        let outcome = Outcome::decode(&*record.value).map_err(|error| error.to_string())?;
+        let Some(workload) = self.state.workloads.get_mut(&outcome.workload) else {
+            turn.tally.add(Fate::Unknown, 1);
+            return Ok(());
+        };
+        workload.outcome(feedback(outcome));
+        turn.tally.add(Fate::Learned, 1);
+        Ok(())
+    }
+
+    fn windows(&mut self, record: &Received, turn: &mut Turn) -> Result<(), String> {
+        let read = windows::read(&record.value, &self.config.target, self.config.window_size_s());
+        let found = read.map_err(|error| error.to_string())?;
+        turn.tally.add(Fate::OtherWindow, found.other_rows);
+        let lineage = Lineage::new(&self.config.target, &found.schema_hash);
+        for window in found.windows {
+            let end_us = window.end_us;
+            let fate = self.window(window, &lineage, turn);
+            turn.tally.add(fate, 1);
+            turn.handled_us = turn.handled_us.max(Some(end_us));
+        }
+        Ok(())
+    }
+
+    fn window(&mut self, window: TargetWindow, lineage: &Lineage<'_>, turn: &mut Turn) -> Fate {
+        if window.revision > 0 {
+            return Fate::Stale;
+        }
+        if !self.state.workloads.contains_key(&window.workload) {
+            let Ok(id) = WorkloadId::try_new(window.workload.as_str()) else { return Fate::BadName };
+            if self.state.workloads.len() >= self.config.max_workloads {
+                self.log_limit(&window.workload);
+                return Fate::BeyondLimit;
+            }
+            let workload = Workload::new(self.engine.clone(), self.state.signals.events_for(&id));
+            self.state.workloads.insert(window.workload.clone(), workload);
+        }
+        let Some(workload) = self.state.workloads.get_mut(&window.workload) else { return Fate::BadName };
+        if workload.origin_us().is_some_and(|origin_us| window.start_us < origin_us) {
+            return Fate::Stale;
+        }
+        let published_us = self.state.published.get(&window.workload).copied();
+        let is_new = |at_us: i64| published_us.is_none_or(|published_us| at_us > published_us);
+        let forecasts = self.config.forecast_from.is_none_or(|from| window.end_us >= from.micros());
+        let models = workload.observe(&window, lineage, &self.state.positions);
+        turn.models.extend(models.into_iter().filter(|_| is_new(window.end_us)).map(|model| (window.end_us, model)));
+        if forecasts {
+            let forecast = workload.forecast(&window, lineage);
+            if is_new(forecast.origin_us) {
+                self.state.published.insert(window.workload, forecast.origin_us);
+                turn.forecasts.push(forecast);
+            }
+        }
+        Fate::Observed
+    }
+
+    fn log_limit(&mut self, workload: &str) {
+        if !self.limit_logged {
+            self.limit_logged = true;
+            let limit = self.config.max_workloads;
+            tracing::warn!(workload, limit, "too many workloads: this one and others are not forecast; raise max_workloads");
+        }
+    }
+}
+
+impl DeadLetter {
+    /// The record for the dead-letter topic: the original bytes, key and headers, with reason and origin.
+    pub(crate) fn into_record(self) -> Record {
+        let origin = self.record.origin();
+        let mut record = Record::new(Topic::DeadLetter, self.record.value);
+        record.key = self.record.key;
+        record.headers = self.record.headers;
+        record.time = self.record.time;
+        record.header(headers::DEAD_REASON, self.reason).header(headers::DEAD_ORIGIN, origin)
+    }
+}

@@ -1,0 +1,374 @@
+//! The tables of one lake: opening, positions, commits.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::execution::SessionState;
+use deltalake::kernel::StructType;
+use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
+use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, TransactionError};
+use deltalake::operations::write::SchemaMode;
+use deltalake::protocol::{DeltaOperation, SaveMode};
+use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use tokio::runtime::{Builder, Handle, Runtime};
+use url::Url;
+
+use crate::commit::widen;
+use crate::{Appended, Commit, LakeError, Table, files, session};
+
+/// Commits between two Delta checkpoints: opening a table reads at most this many log entries.
+const CHECKPOINT_COMMITS: u32 = 20;
+const QUERY_THREADS: usize = 2;
+const RETENTION: &str = "interval 7 days";
+
+/// A folder or an object store with the tables. Writers of one table take turns; readers never wait.
+pub struct Lake {
+    root: Url,
+    slots: BTreeMap<Table, Slot>,
+    session: Arc<SessionState>,
+    query_threads: OnceLock<Runtime>,
+}
+
+#[derive(Default)]
+struct Slot {
+    writing: tokio::sync::Mutex<KnownPositions>,
+    current: Mutex<Option<DeltaTable>>,
+}
+
+/// The positions that were read from the log of one version of a table.
+#[derive(Default)]
+pub(crate) struct KnownPositions {
+    version: Option<u64>,
+    by_id: HashMap<String, Option<i64>>,
+}
+
+/// A table as it stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TableState {
+    /// Which.
+    pub table: Table,
+    /// The newest version; none while nothing was written.
+    pub version: Option<u64>,
+    /// Rows.
+    pub rows: u64,
+    /// Data files.
+    pub files: u64,
+    /// Size of the data files, in bytes.
+    pub bytes: u64,
+}
+
+impl Lake {
+    /// Opens the lake in a folder, which may be empty.
+    ///
+    /// # Errors
+    /// When there is no such folder.
+    pub async fn open(folder: impl AsRef<Path>) -> Result<Self, LakeError> {
+        let folder = folder.as_ref();
+        let missing = |reason: String| LakeError::Missing { location: folder.display().to_string(), reason };
+        let absolute = tokio::fs::canonicalize(folder).await.map_err(|error| missing(error.to_string()))?;
+        let root = Url::from_directory_path(&absolute).map_err(|()| missing("not a folder".to_owned()))?;
+        if !absolute.is_dir() {
+            return Err(missing("not a folder".to_owned()));
+        }
+        Self::open_url(root)
+    }
+
+    /// Opens the lake under a URL that ends with a slash. What is there is looked at with the first use of a table.
+    ///
+    /// # Errors
+    /// When no session can be made.
+    pub fn open_url(root: Url) -> Result<Self, LakeError> {
+        let session = session::for_writing()
+            .map_err(|source| LakeError::Missing { location: root.to_string(), reason: source.to_string() })?;
+        let slots = Table::ALL.into_iter().map(|table| (table, Slot::default())).collect();
+        Ok(Self { root, slots, session: Arc::new(session), query_threads: OnceLock::new() })
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn location(&self) -> &Url {
+        &self.root
+    }
+
+    /// The committed positions of these ids; ids without one are absent.
+    ///
+    /// # Errors
+    /// When the table's log cannot be read.
+    pub async fn positions(
+        &self,
+        table: Table,
+        ids: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Result<BTreeMap<String, i64>, LakeError> {
+        let mut known = self.writing(table).await;
+        let Some(current) = self.loaded(table).await? else { return Ok(BTreeMap::new()) };
+        let mut positions = BTreeMap::new();
+        for id in ids {
+            if let Some(position) = position_of(table, &current, &mut known, id.as_ref()).await? {
+                positions.insert(id.as_ref().to_owned(), position);
+            }
+        }
+        Ok(positions)
+    }
+
+    /// Commits rows and positions together, creating the table with its first commit and adding columns that are new. A
+    /// commit whose positions have all been committed before is skipped.
+    ///
+    /// # Errors
+    /// When the rows do not fit the table, when someone else has moved one of the positions, or when the table cannot be
+    /// written. Nothing of the commit is visible then.
+    pub async fn append(&self, table: Table, batches: Vec<RecordBatch>, commit: Commit) -> Result<Appended, LakeError> {
+        let mut known = self.writing(table).await;
+        let current = match self.loaded(table).await? {
+            Some(current) => current,
+            None => self.create(table).await?,
+        };
+        if is_repeat(table, &current, &mut known, &commit).await? {
+            return Ok(Appended::Repeated);
+        }
+        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
+        let batches = widen(batches).map_err(LakeError::rows(table))?;
+        let properties = CommitProperties::default()
+            .with_application_transactions(commit.transactions())
+            .with_cleanup_expired_logs(Some(false));
+        let before = current.version();
+        let written = if rows == 0 {
+            move_positions(current, properties).await
+        } else {
+            self.write(table, current, batches, properties).await
+        };
+        let written = written.map_err(|source| failure(table, source))?;
+        let version = written.version().unwrap_or_default();
+        if known.version == before && before.map(|before| before + 1) == Some(version) {
+            known.version = Some(version);
+            known.by_id.extend(commit.positions.into_iter().map(|(id, position)| (id, Some(position))));
+        }
+        self.replace(table, written);
+        Ok(Appended::Committed { version, rows })
+    }
+
+    /// The newest version of a table; none while nothing was written.
+    ///
+    /// # Errors
+    /// When the table's log cannot be read.
+    pub async fn version(&self, table: Table) -> Result<Option<u64>, LakeError> {
+        Ok(self.loaded(table).await?.and_then(|current| current.version()))
+    }
+
+    /// The columns of a table as it stands.
+    ///
+    /// # Errors
+    /// When the table's log cannot be read.
+    pub async fn schema(&self, table: Table) -> Result<SchemaRef, LakeError> {
+        let Some(current) = self.loaded(table).await? else { return Ok(table.schema()) };
+        let state = current.snapshot().map_err(LakeError::delta(table, "reading the columns of"))?;
+        Ok(state.snapshot().arrow_schema())
+    }
+
+    /// Every table as it stands.
+    ///
+    /// # Errors
+    /// When a table's log cannot be read.
+    pub async fn tables(&self) -> Result<Vec<TableState>, LakeError> {
+        let mut states = Vec::with_capacity(Table::ALL.len());
+        for table in Table::ALL {
+            let mut state = TableState { table, version: None, rows: 0, files: 0, bytes: 0 };
+            if let Some(current) = self.loaded(table).await? {
+                state.version = current.version();
+                let snapshot = current.snapshot().map_err(LakeError::delta(table, "reading the files of"))?;
+                for file in snapshot.log_data().iter() {
+                    state.files += 1;
+                    state.rows += file.num_records().unwrap_or_default() as u64;
+                    state.bytes += file.size().unsigned_abs();
+                }
+            }
+            states.push(state);
+        }
+        Ok(states)
+    }
+
+    /// The table's newest version; none while it does not exist.
+    pub(crate) async fn loaded(&self, table: Table) -> Result<Option<DeltaTable>, LakeError> {
+        let held = self.slot(table).current.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let mut current = match held {
+            Some(held) => held,
+            None => self.unloaded(table)?,
+        };
+        let is_new = current.version().is_none();
+        if is_new && !current.verify_deltatable_existence().await.map_err(LakeError::delta(table, "finding"))? {
+            return Ok(None);
+        }
+        current.update_state().await.map_err(LakeError::delta(table, "reading"))?;
+        self.replace(table, current.clone());
+        Ok(Some(current))
+    }
+
+    /// The turn to write a table.
+    pub(crate) async fn writing(&self, table: Table) -> tokio::sync::MutexGuard<'_, KnownPositions> {
+        self.slot(table).writing.lock().await
+    }
+
+    /// Remembers a state, unless a newer one is known.
+    pub(crate) fn replace(&self, table: Table, newer: DeltaTable) {
+        let mut current = self.slot(table).current.lock().unwrap_or_else(PoisonError::into_inner);
+        if current.as_ref().is_none_or(|current| current.version() <= newer.version()) {
+            *current = Some(newer);
+        }
+    }
+
+    /// Where queries run; started with the first.
+    pub(crate) fn query_threads(&self) -> Result<&Handle, LakeError> {
+        if let Some(runtime) = self.query_threads.get() {
+            return Ok(runtime.handle());
+        }
+        let runtime = Builder::new_multi_thread()
+            .worker_threads(QUERY_THREADS)
+            .thread_name("headroom-query")
+            .enable_all()
+            .build()
+            .map_err(|error| LakeError::Query(Box::new(error.into())))?;
+        if let Err(spare) = self.query_threads.set(runtime) {
+            spare.shutdown_background();
+        }
+        self.query_threads()
+    }
+
+    fn slot(&self, table: Table) -> &Slot {
+        self.slots.get(&table).expect("every table has a slot from the start")
+    }
+
+    fn unloaded(&self, table: Table) -> Result<DeltaTable, LakeError> {
+        let location = format!("{}{}/", self.root, table.name());
+        let missing = |reason: String| LakeError::Missing { location: location.clone(), reason };
+        let url = Url::parse(&location).map_err(|error| missing(error.to_string()))?;
+        DeltaTableBuilder::from_url(url).and_then(DeltaTableBuilder::build).map_err(|error| missing(error.to_string()))
+    }
+
+    async fn create(&self, table: Table) -> Result<DeltaTable, LakeError> {
+        let columns: StructType = table.schema().as_ref().try_into_kernel().map_err(LakeError::rows(table))?;
+        let created = self
+            .unloaded(table)?
+            .create()
+            .with_table_name(table.name())
+            .with_columns(columns.fields().cloned())
+            .with_partition_columns(table.partition_columns().iter().copied())
+            .with_configuration([
+                ("delta.checkpointInterval", Some(CHECKPOINT_COMMITS.to_string())),
+                ("delta.dataSkippingStatsColumns", Some(table.skipping_columns().join(","))),
+                ("delta.logRetentionDuration", Some(RETENTION.to_owned())),
+                ("delta.deletedFileRetentionDuration", Some(RETENTION.to_owned())),
+            ])
+            .with_save_mode(SaveMode::Ignore)
+            .await
+            .map_err(LakeError::delta(table, "creating"))?;
+        self.replace(table, created.clone());
+        Ok(created)
+    }
+
+    async fn write(
+        &self,
+        table: Table,
+        current: DeltaTable,
+        batches: Vec<RecordBatch>,
+        properties: CommitProperties,
+    ) -> Result<DeltaTable, DeltaTableError> {
+        let schema = batches.first().map(RecordBatch::schema);
+        let numbers: Vec<&str> = schema
+            .iter()
+            .flat_map(|schema| schema.fields())
+            .filter(|field| matches!(field.data_type(), DataType::Float32 | DataType::Float64))
+            .map(|field| field.name().as_str())
+            .collect();
+        current
+            .write(batches)
+            .with_schema_mode(SchemaMode::Merge)
+            .with_session_state(Arc::clone(&self.session) as Arc<_>)
+            .with_writer_properties(files::writer_properties(table, &numbers))
+            .with_commit_properties(properties)
+            .await
+    }
+}
+
+/// A commit without rows: what was read had none, and need not be read again.
+async fn move_positions(current: DeltaTable, properties: CommitProperties) -> Result<DeltaTable, DeltaTableError> {
+    let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: None, predicate: None };
+    let committed =
+        CommitBuilder::from(properties).build(Some(current.snapshot()?), current.log_store(), operation).await?;
+    let mut moved = current;
+    moved.state = Some(committed.snapshot());
+    Ok(moved)
+}
+
+async fn position_of(
+    table: Table,
+    current: &DeltaTable,
+    known: &mut KnownPositions,
+    id: &str,
+) -> Result<Option<i64>, LakeError> {
+    if known.version != current.version() {
+        known.version = current.version();
+        known.by_id.clear();
+    }
+    if let Some(position) = known.by_id.get(id) {
+        return Ok(*position);
+    }
+    let reading = LakeError::delta(table, "reading the positions of");
+    let state = current.snapshot().map_err(LakeError::delta(table, "reading"))?;
+    let position = state.transaction_version(current.log_store().as_ref(), id).await.map_err(reading)?;
+    known.by_id.insert(id.to_owned(), position);
+    Ok(position)
+}
+
+/// Was this commit made before? Partly made is the mark of a second writer.
+async fn is_repeat(
+    table: Table,
+    current: &DeltaTable,
+    known: &mut KnownPositions,
+    commit: &Commit,
+) -> Result<bool, LakeError> {
+    let mut is_new = commit.positions.is_empty();
+    let mut passed = None;
+    for (id, position) in &commit.positions {
+        match position_of(table, current, known, id).await? {
+            Some(found) if found > *position => passed = Some((id, found)),
+            Some(found) if found == *position => {}
+            Some(_) | None => is_new = true,
+        }
+    }
+    match passed {
+        Some((id, found)) if is_new => {
+            Err(LakeError::Conflict { table, position: id.clone(), found: found.to_string() })
+        }
+        _ => Ok(!is_new),
+    }
+}
+
+fn failure(table: Table, source: DeltaTableError) -> LakeError {
+    match source {
+        DeltaTableError::Transaction { source: TransactionError::CommitConflict(conflict) } => {
+            LakeError::Conflict { table, position: "a position of this commit".to_owned(), found: conflict.to_string() }
+        }
+        other => LakeError::delta(table, "writing")(other),
+    }
+}
+
+impl Drop for Lake {
+    /// Queries that still run end with the process, not with the lake: waiting for them here could block a runtime.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.query_threads.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl fmt::Debug for Lake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lake").field("root", &self.root.as_str()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

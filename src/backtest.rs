@@ -1,0 +1,143 @@
+//! `headroom backtest`: the user's own history and events, as if Headroom had been there.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+use headroom_ingest::collect::csv_signals;
+use headroom_ingest::collect::trace::TraceColumns;
+use headroom_proto::{EventTime, Span, WorkloadId};
+
+use crate::cli::UserError;
+use output::Findings;
+
+mod output;
+mod report;
+mod rolling;
+mod series;
+mod study;
+
+/// `headroom backtest`
+#[derive(Clone, Debug, Args)]
+pub(crate) struct BacktestArgs {
+    /// The history: CSV (plain or .gz) or Parquet.
+    #[arg(long, value_name = "FILE")]
+    data: PathBuf,
+    /// The events: CSV with event_id, kind, announced_at, starts_at, ends_at, expected_reach, weight, audience, name.
+    #[arg(long, value_name = "FILE")]
+    signals: Option<PathBuf>,
+    /// The column that holds the time; UTC unless an offset is given.
+    #[arg(long, value_name = "NAME", default_value = "ts")]
+    time_column: String,
+    /// The column that holds the load.
+    #[arg(long, value_name = "NAME", default_value = "value")]
+    value_column: String,
+    /// The column that holds the workload, when there are several.
+    #[arg(long, value_name = "NAME")]
+    workload_column: Option<String>,
+    /// The length of a step; finer samples are averaged.
+    #[arg(long, value_name = "LENGTH", default_value = "5m")]
+    step: Span,
+    /// How far ahead to forecast.
+    #[arg(long, value_name = "LENGTH", default_value = "24h")]
+    horizon: Span,
+    /// Forecasts and policies count from here on, what is earlier is history to learn from; the last third of the data
+    /// unless given.
+    #[arg(long, value_name = "TIME")]
+    score_from: Option<EventTime>,
+    /// From the command to add a unit until it is ready.
+    #[arg(long, value_name = "LENGTH", default_value = "15m")]
+    lead_time: Span,
+    /// The load, in the unit of the value column, that one unit serves at 100 %; chosen so that the median load needs
+    /// six units unless given.
+    #[arg(long, value_name = "LOAD")]
+    unit_capacity: Option<f64>,
+    /// Load above this share of the ready capacity is a violation.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.85)]
+    violation_at: f64,
+    /// Capacity is sized so that the load takes this share of it.
+    #[arg(long, value_name = "SHARE", default_value_t = 0.7)]
+    target_utilisation: f64,
+    /// Write a report with charts, which needs no network to be read.
+    #[arg(long, value_name = "FILE.html")]
+    report: Option<PathBuf>,
+    /// How to print the findings.
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+}
+
+/// How to print the findings.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Runs the backtest and prints what it finds.
+pub(crate) async fn run(args: BacktestArgs) -> anyhow::Result<()> {
+    let problems = args.problems();
+    if !problems.is_empty() {
+        return Err(UserError::new(problems.join("; ")));
+    }
+    tokio::task::spawn_blocking(move || study(&args)).await.context("the backtest was abandoned")?
+}
+
+fn study(args: &BacktestArgs) -> anyhow::Result<()> {
+    let signals = match &args.signals {
+        Some(path) => csv_signals::read(path).map_err(|error| UserError::new(error.to_string()))?,
+        None => Vec::new(),
+    };
+    let series = series::read(&args.data, &args.columns()?, args.step)?;
+    let (findings, courses) = study::study(args, &series, &signals)?;
+    if let Some(path) = &args.report {
+        std::fs::write(path, report::html(&findings, &courses, &signals))
+            .map_err(|error| UserError::new(format!("--report {}: {error}", path.display())))?;
+    }
+    print(args.output, &findings)
+}
+
+fn print(output: Output, findings: &Findings) -> anyhow::Result<()> {
+    let text = match output {
+        Output::Table => findings.to_string(),
+        Output::Json => serde_json::to_string(findings)?,
+    };
+    // A reader that has seen enough, such as `head`, is no failure.
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
+}
+
+impl BacktestArgs {
+    fn problems(&self) -> Vec<String> {
+        let mut problems = Vec::new();
+        if self.step.micros() <= 0 {
+            problems.push(format!("--step {}: write a positive length, such as 5m", self.step));
+        } else if self.horizon.steps(self.step) < 1 {
+            problems.push(format!("--horizon {} is shorter than --step {}", self.horizon, self.step));
+        } else if self.lead_time >= self.horizon {
+            problems.push(format!("--lead-time {} must be shorter than --horizon {}", self.lead_time, self.horizon));
+        }
+        for (name, share) in [("--violation-at", self.violation_at), ("--target-utilisation", self.target_utilisation)] {
+            if !(share > 0.0 && share <= 1.0) {
+                problems.push(format!("{name} {share}: write a share above 0 and up to 1, such as 0.7"));
+            }
+        }
+        if let Some(capacity) = self.unit_capacity && !(capacity.is_finite() && capacity > 0.0) {
+            problems.push(format!("--unit-capacity {capacity}: write a positive number"));
+        }
+        problems
+    }
+
+    fn columns(&self) -> anyhow::Result<TraceColumns> {
+        Ok(TraceColumns {
+            time: self.time_column.clone(),
+            value: self.value_column.clone(),
+            workload: self.workload_column.clone(),
+            default_workload: WorkloadId::try_new("load")?,
+        })
+    }
+}

@@ -1,0 +1,176 @@
+//! The findings as one HTML file that needs nothing else: the tables, the frontier of cost against violation, and each
+//! workload's load beside its forecast band and the capacity that it led to.
+
+use std::fmt::Write;
+
+use headroom_proto::EventTime;
+use headroom_proto::v1::Signal;
+use plotly::common::{Fill, HoverInfo, Line, LineShape, Marker, Mode, TextPosition, Title};
+use plotly::configuration::DisplayModeBar;
+use plotly::layout::{Axis, AxisType, Shape, ShapeLayer, ShapeLine, ShapeType};
+use plotly::{Configuration, Layout, Plot, Scatter};
+
+use super::output::{Findings, MODEL_COLUMNS, score};
+use crate::scoreboard::Row;
+
+const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1c2733}\
+    h1{font-size:1.6rem}h2{font-size:1.15rem;margin-top:2.2rem}table{border-collapse:collapse;width:100%}\
+    th,td{padding:.3rem .6rem;text-align:right;border-bottom:1px solid #dde3ea;font-variant-numeric:tabular-nums}\
+    th:first-child,td:first-child{text-align:left}.scroll{overflow-x:auto}.chart{height:430px}p{color:#4a5866}";
+const LOAD: &str = "#1c2733";
+const AHEAD: &str = "#0a7d6c";
+const BAND: &str = "rgba(10,125,108,0.18)";
+const FAINT: &str = "#8a97a5";
+const EVENT: &str = "rgba(224,142,11,0.16)";
+
+/// One workload's scored part, step by step.
+#[derive(Clone, Debug)]
+pub(super) struct Course {
+    /// Whose.
+    pub(super) workload: String,
+    /// Start of each step.
+    pub(super) times: Vec<EventTime>,
+    /// What was measured; NaN is a gap.
+    pub(super) loads: Vec<f64>,
+    /// The forecast's quantiles .1, .5 and .9, made one lead time before; NaN where none was.
+    pub(super) band: [Vec<f64>; 3],
+    /// The load at which the capacity that was ready is violated.
+    pub(super) limits: Vec<f64>,
+    /// Whose capacity it is.
+    pub(super) policy: String,
+}
+
+/// The whole report.
+pub(super) fn html(findings: &Findings, courses: &[Course], signals: &[Signal]) -> String {
+    let mut page = String::from("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Headroom backtest</title>");
+    page.push_str("<meta name=\"viewport\" content=\"width=device-width\">");
+    page.push_str(&format!("<style>{STYLE}</style>{}</head><body><h1>Headroom backtest</h1>", Plot::offline_js_sources()));
+    for premise in &findings.premises {
+        page.push_str(&format!("<p>{}</p>", escaped(premise)));
+    }
+    page.push_str("<h2>Policies</h2>");
+    page.push_str(&policies_table(&findings.policies));
+    page.push_str("<h2>Cost against violation</h2><p>Lower and further left is better; the oracle knows the future.</p>");
+    page.push_str(&chart(&frontier(&findings.policies), "frontier"));
+    page.push_str("<h2>Forecasts</h2>");
+    page.push_str(&models_table(findings));
+    for (number, course) in courses.iter().enumerate() {
+        page.push_str(&format!("<h2>{}</h2>", escaped(&course.workload)));
+        page.push_str("<p>Load, the forecast's 80 % band as it stood one lead time before, the load that the capacity could \
+                       bear, and the event signals (shaded). Drag to zoom.</p>");
+        page.push_str(&chart(&course_plot(course, signals), &format!("course-{number}")));
+    }
+    page.push_str("</body></html>\n");
+    page
+}
+
+fn policies_table(rows: &[Row]) -> String {
+    let mut table = String::from("<div class=\"scroll\"><table><tr><th>policy<th>violation minutes<th>unit hours<th>cost / oracle</tr>");
+    for row in rows {
+        let (policy, ratio) = (escaped(&row.policy), score(row.cost_vs_oracle));
+        let cells = format!("<tr><td>{policy}<td>{:.0}<td>{:.0}<td>{ratio}</tr>", row.violation_minutes, row.unit_hours);
+        table.push_str(&cells);
+    }
+    table.push_str("</table></div>");
+    table
+}
+
+fn models_table(findings: &Findings) -> String {
+    let mut table = String::from("<div class=\"scroll\"><table><tr><th>model");
+    for column in MODEL_COLUMNS {
+        table.push_str(&format!("<th>{column}"));
+    }
+    for row in &findings.models {
+        table.push_str(&format!("</tr><tr><td>{}", escaped(&row.model)));
+        for value in row.scores() {
+            table.push_str(&format!("<td>{}", score(value)));
+        }
+    }
+    table.push_str("</tr></table></div>");
+    table
+}
+
+/// The static peak is left out where it is many times dearer than the rest, so that the rest can be told apart.
+fn frontier(rows: &[Row]) -> Plot {
+    let mut plot = Plot::new();
+    for (ours, name, colour) in [(false, "others", FAINT), (true, "Headroom", AHEAD)] {
+        let chosen: Vec<&Row> = rows.iter().filter(|row| row.policy.starts_with("headroom") == ours).collect();
+        let ratios = chosen.iter().map(|row| row.cost_vs_oracle.unwrap_or(f64::NAN)).collect();
+        let minutes = chosen.iter().map(|row| row.violation_minutes).collect();
+        let trace = Scatter::new(ratios, minutes)
+            .name(name)
+            .mode(if ours { Mode::LinesMarkersText } else { Mode::MarkersText })
+            .text_array(chosen.iter().map(|row| row.policy.trim_start_matches("headroom ").to_owned()).collect())
+            .text_position(TextPosition::TopCenter)
+            .line(Line::new().color(colour).width(1.0))
+            .marker(Marker::new().color(colour).size(9));
+        plot.add_trace(trace);
+    }
+    let x_axis = Axis::new().title(Title::with_text("unit hours / oracle's")).type_(AxisType::Log);
+    let y_axis = Axis::new().title(Title::with_text("minutes in violation"));
+    plot.set_layout(Layout::new().x_axis(x_axis).y_axis(y_axis).auto_size(true));
+    plot
+}
+
+fn course_plot(course: &Course, signals: &[Signal]) -> Plot {
+    let times: Vec<String> = course.times.iter().map(EventTime::to_string).collect();
+    let line = |values: &[f64], name: &str, colour: &str| {
+        Scatter::new(times.clone(), values.to_vec()).name(name).mode(Mode::Lines).line(Line::new().color(colour.to_owned()).width(1.3))
+    };
+    let [low, median, high] = &course.band;
+    let mut plot = Plot::new();
+    plot.add_trace(line(low, "10 %", "rgba(0,0,0,0)").show_legend(false).hover_info(HoverInfo::Skip));
+    plot.add_trace(line(high, "forecast, 80 %", "rgba(0,0,0,0)").fill(Fill::ToNextY).fill_color(BAND));
+    plot.add_trace(line(median, "forecast, median", AHEAD));
+    let limits = Scatter::new(times.clone(), course.limits.clone())
+        .name(format!("limit of {}", course.policy))
+        .mode(Mode::Lines)
+        .line(Line::new().color(FAINT).width(1.3).shape(LineShape::Hv));
+    plot.add_trace(limits);
+    plot.add_trace(line(&course.loads, "load", LOAD));
+    let shapes = events_within(course, signals).map(shade).collect();
+    let layout = Layout::new().shapes(shapes).auto_size(true).y_axis(Axis::new().title(Title::with_text("load")));
+    plot.set_layout(layout);
+    plot
+}
+
+fn events_within<'a>(course: &Course, signals: &'a [Signal]) -> impl Iterator<Item = &'a Signal> {
+    let (first, last) = (course.times.first().copied(), course.times.last().copied());
+    signals.iter().filter(move |signal| {
+        first.is_some_and(|first| signal.ends_at_us > first.micros()) && last.is_some_and(|last| signal.starts_at_us < last.micros())
+    })
+}
+
+fn shade(signal: &Signal) -> Shape {
+    let time = |micros: i64| EventTime::from_micros(micros).to_string();
+    Shape::new()
+        .shape_type(ShapeType::Rect)
+        .layer(ShapeLayer::Below)
+        .y_ref("paper")
+        .y0(0)
+        .y1(1)
+        .x0(time(signal.starts_at_us))
+        .x1(time(signal.ends_at_us))
+        .fill_color(EVENT)
+        .line(ShapeLine::new().width(0.0))
+}
+
+fn chart(plot: &Plot, id: &str) -> String {
+    let mut quiet = plot.clone();
+    quiet.set_configuration(Configuration::new().responsive(true).display_mode_bar(DisplayModeBar::False));
+    format!("<div class=\"chart\">{}</div>", quiet.to_inline_html(Some(id)))
+}
+
+fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' | '>' | '&' | '"' | '\'' => {
+                // Writing to a string cannot fail.
+                let _written = write!(safe, "&#{};", u32::from(c));
+            }
+            other => safe.push(other),
+        }
+    }
+    safe
+}

@@ -1,0 +1,141 @@
+//! The user's history as one regular series a workload.
+
+use std::collections::BTreeMap;
+
+use headroom_ingest::collect::trace::{Entry, TraceColumns, TraceReader};
+use headroom_proto::{EventTime, Span, WorkloadId};
+
+use crate::cli::UserError;
+
+/// A longer series means that a time is mistyped.
+const MAX_STEPS: i64 = 5_000_000;
+
+/// The load of one workload, step by step.
+#[derive(Clone, Debug)]
+pub(super) struct Series {
+    /// Whose load.
+    pub(super) workload: WorkloadId,
+    /// Start of the first step.
+    pub(super) start: EventTime,
+    /// Length of a step.
+    pub(super) step: Span,
+    /// The mean of the samples in each step; NaN where there are none.
+    pub(super) loads: Vec<f64>,
+}
+
+impl Series {
+    /// Start of the step of that index.
+    pub(super) fn time(&self, index: usize) -> EventTime {
+        self.start + self.step.times(i64::try_from(index).unwrap_or(i64::MAX))
+    }
+
+    /// End of the last step.
+    pub(super) fn end(&self) -> EventTime {
+        self.time(self.loads.len())
+    }
+
+    /// Index of the first step that starts at `time` or later, at most the series' length.
+    pub(super) fn index_from(&self, time: EventTime) -> usize {
+        let almost_a_step = Span::from_micros(self.step.micros() - 1);
+        let steps = (time + almost_a_step - self.start).steps(self.step);
+        usize::try_from(steps).unwrap_or(0).min(self.loads.len())
+    }
+}
+
+/// Sum and number of the samples of a step.
+type Steps = BTreeMap<i64, (f64, u32)>;
+
+/// Reads a trace and averages it over steps.
+///
+/// # Errors
+/// When the file cannot be read, one of its rows cannot, the load is negative, or the samples are rarer than the steps.
+pub(super) fn read(path: &std::path::Path, columns: &TraceColumns, step: Span) -> anyhow::Result<Vec<Series>> {
+    let reader = TraceReader::open(path, columns).map_err(|error| UserError::new(error.to_string()))?;
+    let mut workloads: BTreeMap<WorkloadId, Steps> = BTreeMap::new();
+    for row in reader {
+        let row = row.map_err(|error| UserError::new(error.to_string()))?;
+        let sample = match row.entry {
+            Entry::Sample(sample) => sample,
+            Entry::Gap(_) => continue,
+            Entry::Rejected(rejected) => return Err(UserError::new(rejected.error.to_string())),
+        };
+        if sample.value < 0.0 {
+            let (file, time, value) = (path.display(), sample.time, sample.value);
+            return Err(UserError::new(format!("{file}, row {}: the load at {time} is {value}: it cannot be negative", row.number)));
+        }
+        let index = sample.time.micros().div_euclid(step.micros());
+        let (sum, count) = workloads.entry(sample.workload).or_default().entry(index).or_default();
+        *sum += sample.value;
+        *count += 1;
+    }
+    if workloads.is_empty() {
+        return Err(UserError::new(format!("{}: no row has a value: there is nothing to learn from", path.display())));
+    }
+    workloads.into_iter().map(|(workload, steps)| regular(workload, &steps, step)).collect()
+}
+
+fn regular(workload: WorkloadId, steps: &Steps, step: Span) -> anyhow::Result<Series> {
+    let (first, last) = match (steps.first_key_value(), steps.last_key_value()) {
+        (Some((first, _)), Some((last, _))) => (*first, *last),
+        _ => (0, -1),
+    };
+    let start = EventTime::from_micros(first * step.micros());
+    if last - first >= MAX_STEPS {
+        let end = EventTime::from_micros(last * step.micros());
+        return Err(UserError::new(format!("{workload}: from {start} to {end} are more than {MAX_STEPS} steps of {step}: is a time mistyped?")));
+    }
+    let spacing = usual_spacing(steps);
+    if spacing > 1 {
+        return Err(UserError::new(format!("{workload}: the samples come every {}, --step is {step}: use --step {0}", step.times(spacing))));
+    }
+    let loads = (first..=last).map(|index| steps.get(&index).map_or(f64::NAN, |(sum, count)| sum / f64::from(*count))).collect();
+    Ok(Series { workload, start, step, loads })
+}
+
+/// The median distance between steps that have samples, in steps.
+fn usual_spacing(steps: &Steps) -> i64 {
+    let mut distances: Vec<i64> = steps.keys().zip(steps.keys().skip(1)).map(|(one, next)| next - one).collect();
+    distances.sort_unstable();
+    distances.get(distances.len() / 2).copied().unwrap_or(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read_text(text: &str, step: Span) -> anyhow::Result<Vec<Series>> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("load.csv");
+        std::fs::write(&path, text).expect("writes");
+        let columns = TraceColumns {
+            time: "ts".to_owned(),
+            value: "value".to_owned(),
+            workload: None,
+            default_workload: WorkloadId::try_new("load").expect("legal"),
+        };
+        read(&path, &columns, step)
+    }
+
+    #[test]
+    fn samples_are_averaged_and_gaps_stay_gaps() {
+        let text = "ts,value\n2026-01-01 00:06,4\n2026-01-01 00:01,1\n2026-01-01 00:02,3\n2026-01-01 00:12,\n2026-01-01 00:16,8\n";
+        let series = read_text(text, Span::from_mins(5)).expect("reads").remove(0);
+        assert_eq!(series.time(0).to_string(), "2026-01-01T00:00:00Z");
+        assert_eq!(series.end().to_string(), "2026-01-01T00:20:00Z");
+        assert_eq!(series.loads.get(..2), Some(&[2.0, 4.0][..]));
+        assert!(series.loads[2].is_nan());
+        assert_eq!(series.loads[3], 8.0);
+        let at = |text: &str| series.index_from(EventTime::parse(text).expect("a time"));
+        assert_eq!([at("2025-01-01"), at("2026-01-01 00:05"), at("2026-01-01 00:06"), at("2027-01-01")], [0, 1, 2, 4]);
+    }
+
+    #[test]
+    fn mistakes_are_told() {
+        let refused = |text: &str| read_text(text, Span::from_mins(5)).expect_err("refused").to_string();
+        let hourly = refused("ts,value\n2026-01-01 00:00,1\n2026-01-01 01:00,1\n2026-01-01 02:00,1\n");
+        assert!(hourly.contains("use --step 1h"), "{hourly}");
+        assert!(refused("ts,value\n2026-01-01,1\n2926-01-01,1\n").contains("mistyped"));
+        assert!(refused("ts,value\n2026-01-01,-1\n").contains("negative"));
+        assert!(refused("ts,value\n2026-01-01,\n").contains("no row has a value"));
+    }
+}
