@@ -82,8 +82,6 @@ pub(crate) struct Scale {
     pub(crate) unit_capacity: f64,
     /// Share of the ready capacity above which load is in violation, 0..1.
     pub(crate) violation_utilisation: f64,
-    /// From the command to add a unit until it is ready.
-    pub(crate) lead_time: Span,
 }
 
 /// Asks every stage of this process how it is.

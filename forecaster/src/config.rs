@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headroom_models::EngineConfig;
+use headroom_models::{Engine, EngineConfig};
 use headroom_proto::time::span_text;
 use headroom_proto::{EventTime, Span};
 use serde::{Deserialize, Serialize};
@@ -24,7 +24,7 @@ pub struct ForecasterConfig {
     /// The quantiles, ascending, each in (0, 1).
     pub levels: Vec<f64>,
     /// No forecast has an origin before this; windows from before are still learned from.
-    #[serde(with = "time_text")]
+    #[serde(with = "time_text", skip_serializing_if = "Option::is_none")]
     pub forecast_from: Option<EventTime>,
     /// The models. Its step, horizon and levels follow from the fields above.
     pub engine: EngineConfig,
@@ -74,16 +74,29 @@ impl ForecasterConfig {
     /// # Errors
     /// Names every setting that is out of range.
     pub fn engine(&self) -> Result<EngineConfig, ForecasterError> {
-        let mistakes = self.mistakes();
-        if !mistakes.is_empty() {
-            return Err(ForecasterError::Config(mistakes.join("; ")));
+        let problems = self.problems();
+        if problems.is_empty() { Ok(self.unchecked_engine()) } else { Err(ForecasterError::Config(problems.join("; "))) }
+    }
+
+    /// Every setting that is out of range, and what it must be.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.mistakes();
+        if problems.is_empty()
+            && let Err(error) = Engine::try_new(self.unchecked_engine())
+        {
+            problems.push(error.to_string());
         }
-        Ok(EngineConfig {
+        problems
+    }
+
+    fn unchecked_engine(&self) -> EngineConfig {
+        EngineConfig {
             step_us: self.window_size.micros(),
             horizon_steps: usize::try_from(self.horizon.steps(self.window_size)).unwrap_or(usize::MAX),
             levels: self.levels.clone(),
             ..self.engine.clone()
-        })
+        }
     }
 
     /// The length of the windows in whole seconds, as it stands in the windows' envelope.

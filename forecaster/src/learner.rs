@@ -140,7 +140,8 @@ impl Learners {
         let read = windows::read(&record.value, &self.config.target, self.config.window_size_s());
         let found = read.map_err(|error| error.to_string())?;
         turn.tally.add(Fate::OtherWindow, found.other_rows);
-        let lineage = Lineage::new(&self.config.target, &found.schema_hash);
+        let config = Arc::clone(&self.config);
+        let lineage = Lineage::new(&config.target, &found.schema_hash);
         for window in found.windows {
             let end_us = window.end_us;
             let fate = self.window(window, &lineage, turn);
@@ -202,3 +203,16 @@ impl DeadLetter {
         record.header(headers::DEAD_REASON, self.reason).header(headers::DEAD_ORIGIN, origin)
     }
 }
+
+fn feedback(outcome: Outcome) -> OutcomeFeedback {
+    OutcomeFeedback {
+        expected_peak: outcome.expected_peak,
+        observed_peak: outcome.observed_peak,
+        completeness: outcome.completeness,
+        from_us: outcome.measured_from_us,
+        to_us: outcome.measured_to_us,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,32 @@
-//! The learning service.
+//! The learning service: closed windows and event signals in, forecasts with quantiles and models with lineage out.
+//!
+//! Architecture invariant: what is forecast follows from the windows, in order, and from the signals announced by each
+//! window's end; live, in a replay, and after a crash alike. The mathematics stand in `headroom-models`.
+
+mod config;
+mod error;
+mod grpc;
+mod handle;
+mod hourly;
+mod intake;
+mod learner;
+mod lineage;
+mod metrics;
+mod outbox;
+mod positions;
+mod recovery;
+mod service;
+mod signals;
+mod snapshot;
+#[cfg(test)]
+mod testing;
+mod view;
+mod windows;
+mod workload;
+
+pub use config::ForecasterConfig;
+pub use error::ForecasterError;
+pub use grpc::ForecastGrpc;
+pub use handle::ForecasterHandle;
+pub use service::ForecasterService;
+pub use view::ScoreView;

@@ -265,3 +265,6 @@ impl Running {
         done.await.map_err(|_| ForecasterError::Stopped("the engine"))
     }
 }
+
+#[cfg(test)]
+mod tests;

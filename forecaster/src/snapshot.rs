@@ -101,9 +101,9 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 }
 
 fn encode(state: &State) -> Result<Vec<u8>, String> {
-    serde_json::to_vec(state).map_err(|error| error.to_string())
+    postcard::to_stdvec(state).map_err(|error| error.to_string())
 }
 
 fn decode(body: &[u8]) -> Result<State, String> {
-    serde_json::from_slice(body).map_err(|error| error.to_string())
+    postcard::from_bytes(body).map_err(|error| error.to_string())
 }

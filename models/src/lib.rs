@@ -1,1 +1,25 @@
-//! Forecast mathematics.
+//! The mathematics of forecasts: families of models, calibration of quantiles, scores, and the online engine of one
+//! workload that joins them. Pure: observations and times come in as arguments, and the same input gives the same output.
+
+mod calibration;
+mod champion;
+mod config;
+mod engine;
+mod error;
+mod event;
+mod family;
+mod history;
+mod mstl;
+mod ridge;
+mod scales;
+pub mod score;
+mod season;
+mod seasonal_naive;
+
+pub use champion::MaturedScore;
+pub use config::EngineConfig;
+pub use engine::{Abstention, Engine, ForecastSet, ModelCard, Note, OutcomeFeedback, Verdict};
+pub use error::ModelError;
+pub use event::KnownEvent;
+pub use family::{Family, Model};
+pub use history::History;

@@ -16,6 +16,7 @@ pub mod workload;
 
 #[cfg(feature = "clock")]
 pub use clock::Clock;
+pub use prost::{DecodeError, Message};
 pub use time::{EventTime, Span};
 pub use workload::WorkloadId;
 

@@ -278,9 +278,14 @@ function eventTrace(store, rows, ahead) {
     if (on.length === 0) continue;
     x.push(row.time);
     y.push(row.load ?? row.band?.[2] ?? 0);
-    text.push(on.map((signal) => `${safe(signal.name || signal.id)}, ${clockTime(signal.starts)} to ${clockTime(signal.ends)}`).join("<br>"));
+    text.push(on.map(eventText).join("<br>"));
   }
   return { x, y, text, type: "scatter", mode: "markers", marker: { opacity: 0 }, name: "Event", hovertemplate: "%{text}<extra></extra>" };
+}
+
+function eventText({ id, name, starts, ends, audience }) {
+  const reach = audience === null ? "" : `, ${number(audience)} people`;
+  return `${safe(name || id)}, ${clockTime(starts)} to ${clockTime(ends)}${reach}`;
 }
 
 /** Events that overlap become one span; each knows the room that its label has. */

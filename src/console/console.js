@@ -10,11 +10,16 @@ const chart = new Chart(document.getElementById("chart"));
 const meter = new SpeedMeter();
 const view = { days: 7, following: true, span: null, stages: [], board: null, source: null, loadedFrom: 0, isDrawing: false, isStale: false };
 
-/** The span that follows the present: the chosen past, and as much of the forecast as leaves room for it. */
+/** Where the chosen range begins, whatever is known of it. */
+function rangeStart() {
+  return view.days === "all" ? 0 : store.now - view.days * DAY;
+}
+
+/** The span that follows the present: the chosen past as far as there is any, and the forecast as far as leaves room. */
 function followedSpan() {
   const now = store.now ?? 0;
+  const past = Math.max(DAY, now - Math.max(rangeStart(), store.first ?? now));
   const horizon = store.ahead === null ? 0 : store.ahead.bands.length * store.ahead.step;
-  const past = view.days === "all" ? Math.max(DAY, now - (store.first ?? now)) : view.days * DAY;
   const ahead = view.days === "all" ? horizon : Math.min(Math.max(horizon, 2 * HOUR), past * 0.5);
   return [now - past, now + ahead];
 }
@@ -79,8 +84,7 @@ async function chooseRange(days) {
 /** Reads more when the chosen range reaches further back than what has been read. */
 async function loadWhatIsShown() {
   if (store.now === null) return;
-  const wanted = view.days === "all" ? 0 : followedSpan()[0];
-  if (wanted < view.loadedFrom) await load(wanted);
+  if (rangeStart() < view.loadedFrom) await load(rangeStart());
 }
 
 /** Reads a snapshot from a time on, or of the configured history, and follows from there. */

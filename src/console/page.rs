@@ -15,7 +15,6 @@ pub(super) struct Facts {
     window: i64,
     unit_capacity: f64,
     violation_utilisation: f64,
-    lead_time: i64,
     history: i64,
     forecast_lead: i64,
 }
@@ -28,7 +27,6 @@ impl Facts {
             window: scale.window.micros() / 1_000,
             unit_capacity: scale.unit_capacity,
             violation_utilisation: scale.violation_utilisation,
-            lead_time: scale.lead_time.micros() / 1_000,
             history: config.history.micros() / 1_000,
             forecast_lead: config.forecast_lead.micros() / 1_000,
         }
@@ -88,7 +86,9 @@ fn time_us(name: &str, text: &str) -> Result<i64, String> {
     if let Ok(millis) = text.parse::<i64>() {
         return Ok(EventTime::from_millis(millis).micros());
     }
-    EventTime::parse(text).map(EventTime::micros).map_err(|error| format!("`{name}`: {error}, or milliseconds since 1970"))
+    EventTime::parse(text)
+        .map(EventTime::micros)
+        .map_err(|error| format!("`{name}`: {error}, or milliseconds since 1970"))
 }
 
 #[cfg(test)]
@@ -100,7 +100,9 @@ mod tests {
         let position = Position { run: "00ff".to_owned(), sequence: 17 };
         assert_eq!(Position::parse(&position.to_string()), Some(position));
         let request = |since: &str, last: Option<&str>| {
-            Query { since: Some(since.to_owned()), ..Query::default() }.request(last, "00ff", Span::default()).expect("no times")
+            Query { since: Some(since.to_owned()), ..Query::default() }
+                .request(last, "00ff", Span::default())
+                .expect("no times")
         };
         assert_eq!(request("00ff-17", None).since, Some(17));
         assert_eq!(request("00ff-17", Some("00ff-20")).since, Some(20), "the browser's memory goes first");
@@ -111,7 +113,8 @@ mod tests {
 
     #[test]
     fn times_are_milliseconds_or_text() {
-        let query = |from: &str| Query { from: Some(from.to_owned()), ..Query::default() }.request(None, "", Span::default());
+        let query =
+            |from: &str| Query { from: Some(from.to_owned()), ..Query::default() }.request(None, "", Span::default());
         assert_eq!(query("1500").expect("milliseconds").from_us, Some(1_500_000));
         assert_eq!(query("1970-01-01T00:00:01Z").expect("RFC 3339").from_us, Some(1_000_000));
         assert!(query("soon").expect_err("no time").contains("`from`"));

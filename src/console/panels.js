@@ -77,6 +77,8 @@ export function showTiles(store) {
     const wanted = store.plan?.units_now;
     const more = wanted !== undefined && wanted !== units ? `, ${wanted} commanded` : "";
     setText(byId("tile-capacity-more"), `${number(ready)} ${unit}${more}`);
+    const plan = store.plan;
+    byId("tile-capacity").parentElement.title = plan ? `Newest plan: ${plan.reason} (${plan.binding}, quantile ${number(plan.quantile)})` : "";
   }
   showForecastTiles(store, unit);
   showNextEvent(store);
@@ -92,7 +94,8 @@ function showForecastTiles(store, unit) {
     return;
   }
   setValue("tile-forecast", ahead.verdict, "", VERDICT_TONES[ahead.verdict]);
-  setText(byId("tile-forecast-more"), ahead.reason || `model ${ahead.model}`);
+  const events = ahead.signals === 0 ? "" : `, ${ahead.signals} ${ahead.signals === 1 ? "event" : "events"}`;
+  setText(byId("tile-forecast-more"), ahead.reason || `${ahead.model}${events}`);
   byId("tile-forecast-more").title = ahead.reason || ahead.model;
   if (ahead.bands.length === 0) {
     setValue("tile-peak", "–");

@@ -7,8 +7,7 @@ use headroom_proto::codec::{self, CodecError};
 use headroom_proto::signal::{self, SignalError};
 use headroom_proto::topics::Topic;
 use headroom_proto::v1::{ActionRecord, Forecast, Outcome, Plan};
-use headroom_proto::{EventTime, headers, schema};
-use prost::Message;
+use headroom_proto::{DecodeError, EventTime, Message, headers, schema};
 
 use crate::console::Scale;
 use crate::console::view::{LoadPoint, Update, View, ViewError};
@@ -24,7 +23,7 @@ pub(super) enum RecordError {
     Column(&'static str),
     /// Not the protobuf message that the topic promises.
     #[error("not a message of this topic: {0}")]
-    Message(#[from] prost::DecodeError),
+    Message(#[from] DecodeError),
     /// Not a signal.
     #[error(transparent)]
     Signal(#[from] SignalError),
@@ -86,4 +85,78 @@ fn load_points(batch: &RecordBatch, scale: &Scale) -> Result<Vec<LoadPoint>, Rec
             load: loads.is_valid(row).then(|| loads.value(row)),
         })
         .collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, StringArray, TimestampMicrosecondArray};
+    use arrow::datatypes::{DataType, Field, Schema};
+    use headroom_proto::Span;
+
+    use super::*;
+    use crate::console::view::{Limits, Request};
+
+    const LIMITS: Limits = Limits { points: 10, actions: 10, signals: 10, workloads: 10 };
+
+    fn scale() -> Scale {
+        Scale {
+            target: "requests_per_s".to_owned(),
+            window: Span::from_mins(5),
+            unit_capacity: 1.0,
+            violation_utilisation: 0.85,
+        }
+    }
+
+    fn received(topic: Topic, value: impl Into<axum::body::Bytes>) -> Received {
+        Received { topic, partition: 0, offset: 0, key: None, value: value.into(), headers: Vec::new(), time: None }
+    }
+
+    /// Two windows that end at 300 s, of one minute and of five, with a gap in the second workload.
+    fn windows(feature: &str) -> RecordBatch {
+        let micros = |times: [i64; 3]| TimestampMicrosecondArray::from(times.to_vec()).with_timezone("UTC");
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(StringArray::from(vec!["load"; 3])),
+            Arc::new(Int32Array::from(vec![60, 300, 300])),
+            Arc::new(micros([240_000_000, 0, 0])),
+            Arc::new(micros([300_000_000; 3])),
+            Arc::new(StringArray::from(vec!["a", "a", "b"])),
+            Arc::new(Int32Array::from(vec![0; 3])),
+            Arc::new(BooleanArray::from(vec![true; 3])),
+            Arc::new(Float64Array::from(vec![Some(1.0), Some(2.0), None])),
+        ];
+        let mut fields = schema::window_envelope();
+        fields.push(Field::new(feature, DataType::Float64, true));
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("columns fit the schema")
+    }
+
+    fn points_of(view: &View, workload: &str) -> serde_json::Value {
+        let recent = Span::from_hours(1);
+        let state = view.state(&Request { workload: Some(workload.to_owned()), recent, ..Request::default() });
+        serde_json::to_value(state).expect("serialises")["points"].clone()
+    }
+
+    #[test]
+    fn windows_of_the_target_and_the_shown_length_are_taken() {
+        let mut view = View::new(LIMITS, Span::from_hours(1), Span::from_mins(5));
+        for feature in ["requests_per_s", "errors_per_s"] {
+            let batch = windows(feature);
+            let value = codec::encode_stream(&batch.schema(), &[batch]).expect("encodes");
+            read(&received(Topic::Windows, value), &scale(), &mut view).expect("reads");
+        }
+        assert_eq!(points_of(&view, "a"), serde_json::json!([[0, 2.0, null]]));
+        assert_eq!(points_of(&view, "b"), serde_json::json!([[0, null, null]]));
+    }
+
+    #[test]
+    fn what_is_not_what_its_topic_promises_is_an_error() {
+        let mut view = View::new(LIMITS, Span::from_hours(1), Span::from_mins(5));
+        for topic in [Topic::Windows, Topic::Signals, Topic::Forecasts, Topic::Plans, Topic::Actions, Topic::Outcomes] {
+            assert!(read(&received(topic, "not a record"), &scale(), &mut view).is_err(), "{topic:?}");
+        }
+        let mut switch = received(Topic::Actions, "a switch is not shown");
+        switch.headers.push((headers::MESSAGE.to_owned(), "Switch".into()));
+        read(&switch, &scale(), &mut view).expect("passed over");
+    }
 }

@@ -59,7 +59,16 @@ impl Follower {
         let mut pace = tokio::time::interval(Duration::from_millis(shared.config.update_interval_ms.max(1)));
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let scoreboard = shared.sources.scoreboard.clone();
-        Self { shared, request, scoreboard, is_new: true, stages: None, waiting: VecDeque::new(), pace, _permit: permit }
+        Self {
+            shared,
+            request,
+            scoreboard,
+            is_new: true,
+            stages: None,
+            waiting: VecDeque::new(),
+            pace,
+            _permit: permit,
+        }
     }
 
     /// What the page is told, until the console ends.

@@ -31,10 +31,8 @@ pub(super) struct Actions {
 
 impl Actions {
     pub(super) fn moved(&mut self, record: ActionRecord, number: u64) {
-        let action = self
-            .by_id
-            .entry(record.action_id.clone())
-            .or_insert_with(|| Action { moves: BTreeMap::new(), number });
+        let action =
+            self.by_id.entry(record.action_id.clone()).or_insert_with(|| Action { moves: BTreeMap::new(), number });
         if action.moves.len() < MAX_MOVES && action.moves.insert(record.sequence, record).is_none() {
             action.number = number;
         }

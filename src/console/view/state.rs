@@ -2,8 +2,10 @@
 //!
 //! Times are in milliseconds since the Unix epoch, since that is what a page counts in.
 
-use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Outcome, Plan, Signal, SignalKind, SignalStatus, Verdict};
 use headroom_proto::Span;
+use headroom_proto::v1::{
+    ActionRecord, ActionState, Forecast, Outcome, Plan, Signal, SignalKind, SignalStatus, Verdict,
+};
 use serde::Serialize;
 
 use super::View;
@@ -56,7 +58,8 @@ struct Ahead {
     model: String,
     verdict: &'static str,
     reason: String,
-    signals: Vec<String>,
+    /// How many event signals it has used.
+    signals: usize,
 }
 
 /// The newest plan.
@@ -67,7 +70,6 @@ struct PlanShown {
     units: Vec<u32>,
     units_now: u32,
     quantile: f64,
-    lead_time: i64,
     binding: String,
     reason: String,
 }
@@ -75,10 +77,8 @@ struct PlanShown {
 #[derive(Debug, Serialize)]
 struct SignalShown {
     id: String,
-    revision: u64,
     kind: String,
     name: String,
-    channel: String,
     announced: i64,
     starts: i64,
     ends: i64,
@@ -183,20 +183,22 @@ impl Part {
     /// The steps within the span and the one that reaches into it; of changes, the steps from the first change on.
     fn capacity(&self, workload: &Workload) -> Vec<(i64, u32)> {
         let changed_us = workload.commands.iter().find(|(_, command)| self.is_new(command.number)).map(|(at, _)| *at);
-        let is_snapshot = self.since == 0;
-        if !is_snapshot && changed_us.is_none() && !workload.plan.as_ref().is_some_and(|(_, n)| self.is_new(*n)) {
+        let is_all_new = self.since == 0 || workload.first_units.is_some_and(|first| self.is_new(first.number));
+        if !is_all_new && changed_us.is_none() {
             return Vec::new();
         }
-        let Some(start) = workload.first_units.or_else(|| workload.commands.first_key_value().map(|(at, c)| (*at, c.before)))
-        else {
+        let first = workload.first_units.map(|first| (first.at_us, first.units));
+        let Some(start) = first.or_else(|| workload.commands.first_key_value().map(|(at, c)| (*at, c.before))) else {
             return Vec::new();
         };
         let lead_us = workload.plan.as_ref().map_or(0, |(plan, _)| plan.lead_time_us.max(0));
         let steps = ready_steps(&workload.commands, start, lead_us);
-        let floor_us = if is_snapshot { self.from_us } else { changed_us };
+        let floor_us = if is_all_new { self.from_us } else { changed_us };
         let reaching = steps.partition_point(|(at, _)| floor_us.is_none_or(|floor| *at <= floor)).saturating_sub(1);
-        let first = if floor_us.is_none() { 0 } else { reaching };
-        let within = steps.iter().skip(first).filter(|(at, _)| self.to_us.is_none_or(|to| *at < to));
+        let within = steps
+            .iter()
+            .skip(if floor_us.is_none() { 0 } else { reaching })
+            .filter(|(at, _)| self.to_us.is_none_or(|to| *at < to));
         within.map(|(at, units)| (millis(*at), *units)).collect()
     }
 
@@ -220,7 +222,7 @@ fn ahead(forecast: &Forecast) -> Ahead {
         model: forecast.model_version.clone(),
         verdict: verdict_word(forecast.verdict()),
         reason: forecast.verdict_reason.clone(),
-        signals: forecast.signals.iter().map(|signal| signal.signal_id.clone()).collect(),
+        signals: forecast.signals.len(),
     }
 }
 
@@ -231,7 +233,6 @@ fn plan_shown(plan: &Plan) -> PlanShown {
         units: plan.units.clone(),
         units_now: plan.units_now,
         quantile: plan.quantile,
-        lead_time: millis(plan.lead_time_us),
         binding: plan.binding.clone(),
         reason: plan.reason.clone(),
     }
@@ -240,10 +241,8 @@ fn plan_shown(plan: &Plan) -> PlanShown {
 fn signal_shown(signal: &Signal) -> SignalShown {
     SignalShown {
         id: signal.signal_id.clone(),
-        revision: signal.revision,
         kind: word(SignalKind::as_str_name(&signal.kind()), "SIGNAL_KIND_"),
         name: signal.name.clone(),
-        channel: signal.channel.clone(),
         announced: millis(signal.announced_at_us),
         starts: millis(signal.starts_at_us),
         ends: millis(signal.ends_at_us),

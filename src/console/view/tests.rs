@@ -109,7 +109,13 @@ fn a_snapshot_shows_the_recent_past_unless_more_is_asked_for() {
 
 #[test]
 fn gaps_stay_gaps_and_corrections_replace() {
-    let view = filled([load(0, 5.0), load_of("shop", 1, 0, None), load(3, 7.0), load_of("shop", 0, 1, Some(6.0)), load(0, 5.0)]);
+    let view = filled([
+        load(0, 5.0),
+        load_of("shop", 1, 0, None),
+        load(3, 7.0),
+        load_of("shop", 0, 1, Some(6.0)),
+        load(0, 5.0),
+    ]);
     let state = shown(&view, &everything());
     assert_eq!(state["points"], json!([[0, 6.0, null], [300_000, null, null], [900_000, 7.0, null]]));
     assert_eq!(state["now"], json!(1_200_000));
@@ -136,7 +142,8 @@ fn a_window_shows_the_forecast_made_the_lead_before_it() {
 #[test]
 fn bands_are_interpolated_between_the_levels_that_were_forecast() {
     let state = shown(&filled([Update::Forecast(forecast(0, 1, 10.0))]), &everything());
-    let band: Vec<f64> = state["ahead"]["bands"][0].as_array().expect("a band").iter().map(|q| q.as_f64().expect("a number")).collect();
+    let band: Vec<f64> =
+        state["ahead"]["bands"][0].as_array().expect("a band").iter().map(|q| q.as_f64().expect("a number")).collect();
     // .05 and .95 lie beyond the levels; .25 is 3/8 of the way from .1 to .5, .75 is 5/8 from .5 to .9.
     for (quantile, expected) in band.iter().zip([6.0, 7.5, 10.0, 15.0, 18.0]) {
         assert!((quantile - expected).abs() < 1e-5, "{quantile} is not {expected}: f32 has seven digits");
@@ -148,14 +155,20 @@ fn a_forecast_that_contradicts_itself_is_refused() {
     let mut odd = forecast(0, 2, 10.0);
     odd.values.pop();
     assert!(matches!(view().apply(Update::Forecast(odd)), Err(ViewError::Forecast { values: 5, levels: 3, .. })));
-    let abstains = Forecast { values: Vec::new(), levels: Vec::new(), verdict_reason: "too little history".to_owned(), ..forecast(0, 0, 1.0) };
+    let abstains = Forecast {
+        values: Vec::new(),
+        levels: Vec::new(),
+        verdict_reason: "too little history".to_owned(),
+        ..forecast(0, 0, 1.0)
+    };
     let state = shown(&filled([Update::Forecast(abstains)]), &everything());
     assert_eq!(state["ahead"]["reason"], "too little history");
 }
 
 #[test]
 fn a_page_is_told_what_it_has_missed_and_no_more() {
-    let mut view = filled([load(0, 5.0), Update::Forecast(forecast(1, 3, 9.0)), signal("sale", 1, 4, SignalStatus::Announced)]);
+    let mut view =
+        filled([load(0, 5.0), Update::Forecast(forecast(1, 3, 9.0)), signal("sale", 1, 4, SignalStatus::Announced)]);
     let seen = view.sequence();
     let idle = shown(&view, &since(seen));
     assert_eq!(idle["points"], json!([]));
@@ -186,7 +199,10 @@ fn capacity_is_ready_after_the_lead_time_and_gone_at_once() {
     let seen = view.sequence();
     assert_eq!(steps(&view, &since(seen)), json!([]));
     view.apply(action("up", 3, ActionState::RolledBack, 30, (2, 6))).expect("makes sense");
-    assert_eq!(steps(&view, &since(seen)), json!([[6_000_000, 3], [9_000_000, 2]]));
+    assert_eq!(steps(&view, &since(seen)), json!([[9_000_000, 2]]));
+    let seen = view.sequence();
+    view.apply(plan(31, 2, 3)).expect("makes sense");
+    assert_eq!(steps(&view, &since(seen)), json!([]), "a later plan changes nothing that was ready");
 }
 
 #[test]
@@ -201,7 +217,12 @@ fn a_launch_that_is_taken_back_never_becomes_ready() {
 
 #[test]
 fn an_action_tells_its_first_reason_its_moves_and_its_outcome() {
-    let outcome = Outcome { action_id: "a".to_owned(), workload: "shop".to_owned(), judgement: "good".to_owned(), ..Outcome::default() };
+    let outcome = Outcome {
+        action_id: "a".to_owned(),
+        workload: "shop".to_owned(),
+        judgement: "good".to_owned(),
+        ..Outcome::default()
+    };
     let view = filled([
         action("a", 1, ActionState::Proposed, 1, (2, 3)),
         action("a", 2, ActionState::Applied, 1, (2, 3)),

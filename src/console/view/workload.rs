@@ -26,6 +26,14 @@ pub(super) struct Point {
     pub(super) number: u64,
 }
 
+/// What the first plan found.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct FirstUnits {
+    pub(super) at_us: i64,
+    pub(super) units: u32,
+    pub(super) number: u64,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Workload {
     /// By the start of the window, in microseconds; those from `now_us` on hold forecasts only.
@@ -34,8 +42,8 @@ pub(super) struct Workload {
     pub(super) now_us: Option<i64>,
     pub(super) ahead: Option<(Forecast, u64)>,
     pub(super) plan: Option<(Plan, u64)>,
-    /// Time and units of the first plan: the capacity before any action.
-    pub(super) first_units: Option<(i64, u32)>,
+    /// The capacity before any action.
+    pub(super) first_units: Option<FirstUnits>,
     pub(super) commands: BTreeMap<i64, Command>,
     pub(super) actions: Actions,
 }
@@ -83,8 +91,8 @@ impl Workload {
     }
 
     pub(super) fn plan(&mut self, plan: Plan, number: u64) {
-        if self.first_units.is_none_or(|(at_us, _)| plan.decided_at_us < at_us) {
-            self.first_units = Some((plan.decided_at_us, plan.units_before));
+        if self.first_units.is_none_or(|first| plan.decided_at_us < first.at_us) {
+            self.first_units = Some(FirstUnits { at_us: plan.decided_at_us, units: plan.units_before, number });
         }
         if self.plan.as_ref().is_none_or(|(newest, _)| newest.decided_at_us <= plan.decided_at_us) {
             self.plan = Some((plan, number));
@@ -108,7 +116,8 @@ impl Workload {
             | ActionState::Superseded => None,
         };
         if let Some((before, after)) = commanded {
-            let known = self.commands.get(&record.at_us).is_some_and(|known| (known.before, known.after) == (before, after));
+            let known =
+                self.commands.get(&record.at_us).is_some_and(|known| (known.before, known.after) == (before, after));
             if !known {
                 self.commands.insert(record.at_us, Command { before, after, number });
             }
@@ -147,9 +156,9 @@ impl Workload {
 pub(super) fn bands(forecast: &Forecast) -> impl Iterator<Item = (i64, Band)> + '_ {
     let width = forecast.levels.len().max(1);
     let starts = (0_i64..).map(|step| forecast.origin_us.saturating_add(forecast.step_us.saturating_mul(step)));
-    starts.zip(forecast.values.chunks_exact(width)).map(|(start_us, row)| {
-        (start_us, SHOWN_LEVELS.map(|level| quantile_at(&forecast.levels, row, level)))
-    })
+    starts
+        .zip(forecast.values.chunks_exact(width))
+        .map(|(start_us, row)| (start_us, SHOWN_LEVELS.map(|level| quantile_at(&forecast.levels, row, level))))
 }
 
 /// The quantile of a level by linear interpolation between the levels given; beyond their ends the nearest.

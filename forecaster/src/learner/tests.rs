@@ -1,0 +1,127 @@
+use headroom_proto::v1::Verdict;
+
+use super::*;
+use crate::ForecasterConfig;
+use crate::lineage::SCORED;
+use crate::testing::{DAY_US, HOUR_US, Row, START_US, STEP_US, config, days, encoded, handle, learners, sale, window_records};
+
+fn run(rows: &[Row], signals: Vec<Record>) -> Turn {
+    handle(&mut learners(&config()), signals, window_records(rows, 1), 0)
+}
+
+fn ordered(forecast: &Forecast) -> bool {
+    forecast.values.chunks(forecast.levels.len()).all(|step| step.is_sorted() && step.iter().all(|value| value.is_finite()))
+}
+
+#[test]
+fn every_window_has_a_forecast_and_abstentions_come_first() {
+    let rows = days(12);
+    let turn = run(&rows, Vec::new());
+    let origins: Vec<i64> = turn.forecasts.iter().map(|forecast| forecast.origin_us).collect();
+    assert_eq!(origins, rows.iter().map(|row| row.end_us).collect::<Vec<_>>());
+    let abstentions = turn.forecasts.iter().take_while(|forecast| forecast.verdict() == Verdict::Abstain).count();
+    assert!(abstentions > 0 && abstentions < origins.len(), "{abstentions} of {}", origins.len());
+    for forecast in &turn.forecasts[..abstentions] {
+        assert!(forecast.values.is_empty() && !forecast.verdict_reason.is_empty());
+    }
+    for (forecast, row) in turn.forecasts.iter().zip(&rows).skip(abstentions) {
+        assert_eq!(forecast.values.len(), 24 * 3, "{}", forecast.verdict_reason);
+        assert!(ordered(forecast), "{:?}", forecast.values);
+        let incomplete = forecast.verdict_reason.contains("incomplete");
+        assert_eq!(incomplete, !row.complete, "{}", forecast.verdict_reason);
+        assert!(!incomplete || forecast.verdict() != Verdict::Fresh);
+    }
+    assert_eq!(turn.handled_us, origins.last().copied());
+}
+
+#[test]
+fn the_same_windows_lead_to_the_same_bytes_however_they_are_cut() {
+    let rows = days(10);
+    let whole = run(&rows, Vec::new());
+    let mut learners = learners(&config());
+    let mut pieces = Vec::new();
+    for (offset, record) in (0..).zip(window_records(&rows, 1)) {
+        pieces.extend(handle(&mut learners, Vec::new(), vec![record], offset).forecasts);
+    }
+    assert_eq!(encoded(&pieces), encoded(&whole.forecasts));
+}
+
+#[test]
+fn a_signal_acts_from_its_announcement_on_and_not_before() {
+    let rows = days(12);
+    let announced_us = START_US + 10 * DAY_US;
+    let plain = run(&rows, Vec::new());
+    let told = run(&rows, vec![sale(announced_us, announced_us + HOUR_US)]);
+    let mut used = 0;
+    for (plain, told) in plain.forecasts.iter().zip(&told.forecasts) {
+        if told.origin_us < announced_us {
+            assert_eq!(told, plain, "looked ahead at {}", told.origin_us);
+        } else if told.signals.iter().any(|signal| signal.signal_id == "sale") {
+            assert!(told.event_steps.contains(&true));
+            used += 1;
+        }
+    }
+    assert!(used > 0, "the signal was never used");
+}
+
+#[test]
+fn models_carry_their_lineage_and_scores_follow_by_the_hour() {
+    let turn = run(&days(12), vec![sale(START_US, START_US + DAY_US)]);
+    let (scored, trained): (Vec<_>, Vec<_>) = turn.models.iter().map(|(_, model)| model).partition(|model| model.reason == SCORED);
+    let first = trained.first().expect("a model was trained");
+    assert_eq!((first.workload.as_str(), first.feature_schema_hash.len()), ("shop", 64));
+    assert!(first.table_versions["headroom.windows/0"] > 0 && first.table_versions["headroom.signals/0"] == 1);
+    assert!(!first.reason.is_empty() && !first.code_version.is_empty() && first.parameters_json.starts_with('{'));
+    let score = scored.first().expect("forecasts have matured");
+    let view = crate::lineage::score_view(Model::clone(score));
+    assert_eq!((view.to_us - view.from_us, view.from_us % HOUR_US), (HOUR_US, 0));
+    assert!(view.scores["wql"] >= 0.0, "{view:?}");
+}
+
+#[test]
+fn what_was_published_is_not_published_again() {
+    let rows = days(9);
+    let whole = run(&rows, Vec::new());
+    let half_us = rows[rows.len() / 2].end_us;
+    let mut state = State::default();
+    state.published.insert("shop".to_owned(), half_us);
+    let rest = handle(&mut crate::testing::with_state(&config(), state), Vec::new(), window_records(&rows, 1), 0);
+    let expected: Vec<Forecast> = whole.forecasts.iter().filter(|forecast| forecast.origin_us > half_us).cloned().collect();
+    assert_eq!(encoded(&rest.forecasts), encoded(&expected));
+    assert!(rest.models.iter().all(|(at_us, _)| *at_us > half_us));
+}
+
+#[test]
+fn repeats_late_windows_and_excess_workloads_are_counted() {
+    let config = ForecasterConfig { max_workloads: 1, ..config() };
+    let mut learners = learners(&config);
+    let mut rows = days(1);
+    rows.truncate(12);
+    rows.push(Row::new("shop", START_US + STEP_US, 1.0));
+    rows.push(Row::new("bank", START_US + STEP_US, 1.0));
+    rows.push(Row::new("no name", START_US + STEP_US, 1.0));
+    let mut records = window_records(&rows, 1);
+    records.push(records[0].clone());
+    records.push(Record::new(Topic::Windows, "nonsense"));
+    records.push(Record::new(Topic::Outcomes, "nonsense"));
+    let tally = handle(&mut learners, Vec::new(), records, 0).tally;
+    for (fate, count) in [
+        (Fate::Observed, 12),
+        (Fate::Stale, 1),
+        (Fate::BeyondLimit, 1),
+        (Fate::BadName, 1),
+        (Fate::Repeat, 1),
+        (Fate::Dead, 2),
+    ] {
+        assert_eq!(tally.of(fate), count, "{fate:?}");
+    }
+}
+
+#[test]
+fn nothing_is_forecast_before_its_time() {
+    let from_us = START_US + 9 * DAY_US;
+    let config = ForecasterConfig { forecast_from: Some(EventTime::from_micros(from_us)), ..config() };
+    let turn = handle(&mut learners(&config), Vec::new(), window_records(&days(10), 1), 0);
+    assert_eq!(turn.forecasts.first().map(|forecast| forecast.origin_us), Some(from_us));
+    assert!(turn.forecasts.iter().all(|forecast| !forecast.values.is_empty()), "it has learned from what came before");
+}

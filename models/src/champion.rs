@@ -1,0 +1,201 @@
+//! One family in an engine: its fitted model, what it has forecast, and how it did. The champion is served; the
+//! challengers forecast beside it, less often, and are scored on the same steps.
+
+use std::collections::VecDeque;
+
+use serde::{Deserialize, Serialize};
+
+use crate::calibration::{Calibration, Group};
+use crate::event::EventBook;
+use crate::family::{Family, Fitted};
+use crate::scales::log;
+use crate::score::Sums;
+use crate::{EngineConfig, History};
+
+const HOUR_US: i64 = 3_600_000_000;
+/// Hours ahead at which forecasts are kept until they mature.
+const KEPT_AHEAD_US: [i64; 10] = [
+    0,
+    HOUR_US / 6,
+    HOUR_US / 3,
+    HOUR_US,
+    2 * HOUR_US,
+    4 * HOUR_US,
+    7 * HOUR_US,
+    12 * HOUR_US,
+    18 * HOUR_US,
+    24 * HOUR_US - 1,
+];
+/// Hours of losses that are kept.
+const LOSS_HOURS: usize = 24 * 15;
+
+/// Scores of one family over the forecasts that have matured in one hour of event time.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MaturedScore {
+    /// The family.
+    pub model: String,
+    /// Steps scored.
+    pub steps: u64,
+    /// Mean pinball loss over the deciles, summed.
+    pub pinball: f64,
+    /// |median - actual|, summed.
+    pub abs_error: f64,
+    /// Actuals, summed.
+    pub actual: f64,
+    /// Steps within [.1, .9].
+    pub in_80: u64,
+    /// Steps within [.025, .975].
+    pub in_95: u64,
+}
+
+/// A forecast for one step, kept until the step has closed.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Kept {
+    due_us: i64,
+    ahead_us: i64,
+    event: bool,
+    median_log: f64,
+    quantiles: Vec<f32>,
+}
+
+/// A family at work.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Track {
+    pub(crate) family: Family,
+    pub(crate) fitted: Option<Fitted>,
+    pub(crate) fitted_at_us: i64,
+    pub(crate) version: String,
+    calibration: Calibration,
+    kept: VecDeque<Kept>,
+    hour: Sums,
+    hour_us: i64,
+    /// Absolute error and actual, summed by hour, newest last.
+    losses: VecDeque<(f64, f64)>,
+}
+
+/// A path of a track: medians on the log scale, their steps' flags, and quantiles.
+pub(crate) struct Path {
+    pub(crate) event_steps: Vec<bool>,
+    pub(crate) values: Vec<f32>,
+}
+
+impl Track {
+    pub(crate) fn new(family: Family, config: &EngineConfig) -> Self {
+        Self {
+            family,
+            fitted: None,
+            fitted_at_us: i64::MIN,
+            version: String::new(),
+            calibration: Calibration::new(&config.levels),
+            kept: VecDeque::new(),
+            hour: Sums::default(),
+            hour_us: 0,
+            losses: VecDeque::new(),
+        }
+    }
+
+    /// Forecasts the horizon behind the end of the history, with the events known then.
+    pub(crate) fn forecast(&mut self, history: &History, book: &EventBook, config: &EngineConfig) -> Option<Path> {
+        let fitted = self.fitted.as_ref()?;
+        let (origin_us, steps) = (history.end_us(), config.horizon_steps);
+        let until_us = origin_us + config.step_us * i64::try_from(steps).ok()?;
+        let events = book.known(origin_us, origin_us - 25 * HOUR_US, until_us);
+        let medians = fitted.model().predict(history, &events, steps);
+        let flag = |k: i64| events.iter().any(|event| event.flags(origin_us + k * config.step_us, config.step_us));
+        let event_steps: Vec<bool> = (0..).take(steps).map(flag).collect();
+        let values = self.calibration.quantiles(&medians, &event_steps, config.step_us);
+        self.keep(origin_us, &medians, &event_steps, &values, config);
+        Some(Path { event_steps, values })
+    }
+
+    fn keep(&mut self, origin_us: i64, medians: &[f64], events: &[bool], values: &[f32], config: &EngineConfig) {
+        let levels = config.levels.len();
+        let mut before = usize::MAX;
+        for ahead_us in KEPT_AHEAD_US {
+            let step = usize::try_from(ahead_us / config.step_us).unwrap_or(0);
+            let (Some(median), Some(event)) = (medians.get(step), events.get(step)) else { continue };
+            if step == before {
+                continue;
+            }
+            before = step;
+            let ahead_us = config.step_us * i64::try_from(step).unwrap_or(0);
+            self.kept.push_back(Kept {
+                due_us: origin_us + ahead_us,
+                ahead_us,
+                event: *event,
+                median_log: *median,
+                quantiles: values.get(step * levels..(step + 1) * levels).unwrap_or_default().to_vec(),
+            });
+        }
+    }
+
+    /// Scores what was forecast for the step that starts at `start_us`; at the turn of an hour gives its score.
+    pub(crate) fn mature(&mut self, start_us: i64, actual: Option<f64>, levels: &[f64]) -> Option<MaturedScore> {
+        let hour_us = start_us.div_euclid(HOUR_US) * HOUR_US;
+        let closed = if hour_us > self.hour_us { self.close_hour(hour_us) } else { None };
+        let mut waiting = VecDeque::with_capacity(self.kept.len());
+        for kept in std::mem::take(&mut self.kept) {
+            if kept.due_us > start_us {
+                waiting.push_back(kept);
+            } else if kept.due_us == start_us
+                && let Some(actual) = actual
+            {
+                self.hour.add(levels, &kept.quantiles, actual);
+                let group = Group::of(kept.ahead_us, kept.event);
+                self.calibration.matured(group, kept.median_log, &kept.quantiles, actual);
+            }
+        }
+        self.kept = waiting;
+        closed
+    }
+
+    fn close_hour(&mut self, hour_us: i64) -> Option<MaturedScore> {
+        let sums = std::mem::take(&mut self.hour);
+        self.hour_us = hour_us;
+        if sums.steps == 0 {
+            return None;
+        }
+        self.losses.push_back((sums.abs_error, sums.actual));
+        if self.losses.len() > LOSS_HOURS {
+            self.losses.pop_front();
+        }
+        Some(MaturedScore {
+            model: self.family.name().to_owned(),
+            steps: sums.steps,
+            pinball: sums.pinball,
+            abs_error: sums.abs_error,
+            actual: sums.actual,
+            in_80: sums.in_80,
+            in_95: sums.in_95,
+        })
+    }
+
+    /// Loss of the last `hours`, behind the newest `skip`: absolute error over actual; none when fewer are known.
+    pub(crate) fn loss(&self, skip: usize, hours: usize) -> Option<f64> {
+        if self.losses.len() < skip + hours {
+            return None;
+        }
+        let (error, actual) = self
+            .losses
+            .iter()
+            .rev()
+            .skip(skip)
+            .take(hours)
+            .fold((0.0, 0.0), |sums, loss| (sums.0 + loss.0, sums.1 + loss.1));
+        (actual > 0.0).then(|| error / actual)
+    }
+
+    /// How much worse than before the last day was: its loss over that of the time before, up to two weeks.
+    pub(crate) fn worsening(&self) -> Option<f64> {
+        let before = (self.losses.len().saturating_sub(24)).min(24 * 14);
+        if before < 24 * 3 {
+            return None;
+        }
+        Some(self.loss(0, 24)? / self.loss(24, before)?.max(1e-9))
+    }
+}
+
+/// Is the value usable as a log target?
+pub(crate) fn usable(value: f64) -> bool {
+    value.is_finite() && log(value).is_finite() && value >= 0.0
+}

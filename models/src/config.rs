@@ -1,0 +1,78 @@
+//! Settings of an engine.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ModelError;
+
+/// Settings of an engine; lengths of time in microseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct EngineConfig {
+    /// Length of a step.
+    pub step_us: i64,
+    /// Steps of a forecast.
+    pub horizon_steps: usize,
+    /// Quantiles of a forecast, ascending, each in (0, 1).
+    pub levels: Vec<f64>,
+    /// No forecast before this much history.
+    pub min_history_us: i64,
+    /// What a model is fitted on at the most.
+    pub history_us: i64,
+    /// A model of this age is fitted anew.
+    pub refit_after_us: i64,
+    /// A model is fitted anew, and its forecasts are suspect, when the last day's loss is this many times that of the
+    /// two weeks before; a simple trigger without an error bound.
+    pub accuracy_factor: f64,
+    /// A challenger replaces the champion when its loss over the last week is below this share of the champion's.
+    pub promote_below: f64,
+}
+
+impl Default for EngineConfig {
+    fn default() -> Self {
+        const HOUR_US: i64 = 3_600_000_000;
+        Self {
+            step_us: HOUR_US / 12,
+            horizon_steps: 288,
+            levels: vec![0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99],
+            min_history_us: 7 * 24 * HOUR_US,
+            history_us: 28 * 24 * HOUR_US,
+            refit_after_us: 6 * HOUR_US,
+            accuracy_factor: 2.0,
+            promote_below: 0.9,
+        }
+    }
+}
+
+impl EngineConfig {
+    pub(crate) fn check(&self) -> Result<(), ModelError> {
+        let refuse = |setting, problem: &str| Err(ModelError::Setting { setting, problem: problem.to_owned() });
+        if self.step_us < 1_000_000 || 86_400_000_000 % self.step_us != 0 {
+            return refuse("step_us", "must divide a day and be a second or more");
+        }
+        if self.horizon_steps == 0 || self.horizon_steps > 100_000 {
+            return refuse("horizon_steps", "must be 1 to 100000");
+        }
+        let ascending = self.levels.is_sorted_by(|a, b| a < b);
+        if self.levels.is_empty() || !ascending || !self.levels.iter().all(|level| *level > 0.0 && *level < 1.0) {
+            return refuse("levels", "must ascend within (0, 1)");
+        }
+        if self.min_history_us < 2 * 86_400_000_000 {
+            return refuse("min_history_us", "must be two days or more");
+        }
+        if self.history_us < self.min_history_us {
+            return refuse("history_us", "must not be shorter than min_history_us");
+        }
+        if self.refit_after_us < self.step_us {
+            return refuse("refit_after_us", "must not be shorter than a step");
+        }
+        if !(self.accuracy_factor > 1.0 && self.promote_below > 0.0 && self.promote_below < 1.0) {
+            return refuse("accuracy_factor", "must be above 1, and promote_below between 0 and 1");
+        }
+        Ok(())
+    }
+
+    /// Steps of a day.
+    pub(crate) fn day_steps(&self) -> i64 {
+        (86_400_000_000 / self.step_us.max(1)).max(1)
+    }
+}

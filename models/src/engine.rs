@@ -1,0 +1,367 @@
+//! The online engine of one workload: told of closed steps and event signals, it forecasts, scores itself, and fits
+//! itself anew. The same object runs live, in replays and in backtests.
+
+use serde::{Deserialize, Serialize};
+
+use crate::champion::{MaturedScore, Track, usable};
+use crate::event::EventBook;
+use crate::family::Family;
+use crate::{EngineConfig, History, KnownEvent, ModelError};
+
+const HOUR_US: i64 = 3_600_000_000;
+/// Gaps among the last dozen steps above which no forecast is made.
+const MAX_RECENT_GAPS: usize = 6;
+/// Challengers are compared with the champion over this many hours.
+const PROMOTE_HOURS: usize = 24 * 7;
+/// Times `accuracy_factor` at which a forecast is stale rather than suspect.
+const STALE_FACTOR: f64 = 3.0;
+/// Mean log surprise of outcomes that calls for a new fit: half as much again.
+const SURPRISE_LIMIT: f64 = 0.405;
+
+/// What an engine has to say of an observation.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// A model was fitted.
+    Refitted(ModelCard),
+    /// Forecasts have matured: the score of one hour.
+    Scored(MaturedScore),
+    /// A challenger has become champion.
+    Promoted {
+        /// Version of the champion before.
+        from: String,
+        /// Version of the champion now.
+        to: String,
+        /// By what numbers.
+        reason: String,
+    },
+    /// The observation was not used, and why.
+    Ignored(String),
+}
+
+/// A fitted model and where it came from.
+#[derive(Clone, Debug)]
+pub struct ModelCard {
+    /// `<family>-<end of training, seconds since the Unix epoch>-<hash of the parameters>`.
+    pub version: String,
+    /// The family.
+    pub family: String,
+    /// When it was fitted, in microseconds.
+    pub trained_at_us: i64,
+    /// First step of the training set.
+    pub train_from_us: i64,
+    /// End of the last step of the training set.
+    pub train_to_us: i64,
+    /// Steps with values in the training set.
+    pub steps: u64,
+    /// Event signals in the training set.
+    pub signals: u64,
+    /// Outcomes that had come back by then.
+    pub outcomes: u64,
+    /// What was learned.
+    pub parameters: serde_json::Value,
+    /// The version before; empty for the first.
+    pub parent: String,
+    /// `first`, `age` or `accuracy`.
+    pub reason: String,
+    /// Is its family the champion?
+    pub champion: bool,
+}
+
+/// How far a forecast can be trusted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Verdict {
+    /// As good as usual.
+    Fresh,
+    /// Worse than usual of late, or from an old model.
+    Suspect,
+    /// Much worse than usual.
+    Stale,
+}
+
+/// A forecast.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ForecastSet {
+    /// End of the last step that was seen.
+    pub origin_us: i64,
+    /// Length of a step.
+    pub step_us: i64,
+    /// Levels of the quantiles, ascending.
+    pub levels: Vec<f64>,
+    /// `values[step * levels + level]`.
+    pub values: Vec<f32>,
+    /// For each step: is an event expected to act on it?
+    pub event_steps: Vec<bool>,
+    /// The champion's version.
+    pub model_version: String,
+    /// Signals that act within the horizon, with their revisions.
+    pub signals: Vec<(String, u64)>,
+    /// How far it can be trusted.
+    pub verdict: Verdict,
+    /// Why not fresh; empty when fresh.
+    pub verdict_reason: String,
+}
+
+/// Why there is no forecast.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Abstention {
+    /// In words.
+    pub reason: String,
+}
+
+/// The measured effect of an action on this workload.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OutcomeFeedback {
+    /// Load that was expected at the most.
+    pub expected_peak: f64,
+    /// Load that came at the most.
+    pub observed_peak: f64,
+    /// Share of the measured span that was seen, 0..1.
+    pub completeness: f64,
+    /// Start of the measured span, in microseconds.
+    pub from_us: i64,
+    /// End of the measured span, in microseconds.
+    pub to_us: i64,
+}
+
+/// The engine of one workload.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Engine {
+    config: EngineConfig,
+    history: History,
+    book: EventBook,
+    /// The champion first.
+    tracks: Vec<Track>,
+    seen_steps: i64,
+    outcomes: u64,
+    /// Mean log ratio of observed to expected peaks, newest outcomes weighing most.
+    surprise: f64,
+}
+
+impl Engine {
+    /// An engine that has seen nothing.
+    ///
+    /// # Errors
+    /// When a setting is out of range.
+    pub fn try_new(config: EngineConfig) -> Result<Self, ModelError> {
+        config.check()?;
+        let limit = usize::try_from(config.history_us / config.step_us).unwrap_or(1);
+        Ok(Self {
+            history: History::new(config.step_us, limit),
+            book: EventBook::default(),
+            tracks: Family::ALL.iter().map(|family| Track::new(*family, &config)).collect(),
+            seen_steps: 0,
+            outcomes: 0,
+            surprise: 0.0,
+            config,
+        })
+    }
+
+    /// The same, with one family alone: for comparing families.
+    ///
+    /// # Errors
+    /// When a setting is out of range.
+    pub fn of_family(config: EngineConfig, family: Family) -> Result<Self, ModelError> {
+        let mut engine = Self::try_new(config)?;
+        engine.tracks.retain(|track| track.family == family);
+        Ok(engine)
+    }
+
+    /// Takes in a revision of an event signal. It is used from its announcement on, the highest revision then known.
+    pub fn signal(&mut self, event: KnownEvent) {
+        self.book.add(event);
+    }
+
+    /// Takes in the effect of an action.
+    pub fn outcome(&mut self, outcome: OutcomeFeedback) {
+        if outcome.completeness < 0.9 || outcome.expected_peak <= 0.0 || outcome.observed_peak <= 0.0 {
+            return;
+        }
+        self.outcomes += 1;
+        self.surprise = 0.8 * self.surprise + 0.2 * (outcome.observed_peak / outcome.expected_peak).ln();
+    }
+
+    /// Takes in the closed step that starts at `start_us`. Steps that were skipped are gaps, and so is a value that is
+    /// negative or not finite.
+    pub fn observe(&mut self, start_us: i64, value: f64) -> Vec<Note> {
+        let mut notes = Vec::new();
+        if start_us.rem_euclid(self.config.step_us) != 0 {
+            return vec![Note::Ignored(format!("{start_us} is not the start of a step"))];
+        }
+        if !self.history.push(start_us, value) {
+            return vec![Note::Ignored(format!("{start_us} is not behind the last step"))];
+        }
+        self.seen_steps += 1;
+        let actual = usable(value).then_some(value);
+        for track in &mut self.tracks {
+            notes.extend(track.mature(start_us, actual, &self.config.levels).map(Note::Scored));
+        }
+        if self.has_enough() {
+            self.refit(&mut notes);
+            self.promote(&mut notes);
+        }
+        notes
+    }
+
+    /// The champion's forecast from the end of the last step. Challengers forecast too, once an hour.
+    ///
+    /// # Errors
+    /// An abstention, with its reason.
+    pub fn forecast(&mut self) -> Result<ForecastSet, Abstention> {
+        let abstain = |reason: String| Err(Abstention { reason });
+        if !self.has_enough() {
+            let needed = self.config.min_history_us / HOUR_US;
+            return abstain(format!("less than {needed} hours of history"));
+        }
+        let gaps = self.history.gaps(12);
+        if gaps > MAX_RECENT_GAPS {
+            return abstain(format!("{gaps} of the last 12 steps are gaps"));
+        }
+        let origin_us = self.history.end_us();
+        let (verdict, verdict_reason) = self.verdict();
+        let hourly = origin_us.rem_euclid(HOUR_US.max(self.config.step_us)) == 0;
+        let Some((champion, challengers)) = self.tracks.split_first_mut() else {
+            return abstain("no family of models".to_owned());
+        };
+        if hourly {
+            for challenger in challengers {
+                challenger.forecast(&self.history, &self.book, &self.config);
+            }
+        }
+        let Some(path) = champion.forecast(&self.history, &self.book, &self.config) else {
+            return abstain(format!("{} could not be fitted", champion.family.name()));
+        };
+        let until_us = origin_us + self.config.step_us * i64::try_from(self.config.horizon_steps).unwrap_or(0);
+        let signals = self.book.known(origin_us, origin_us, until_us);
+        Ok(ForecastSet {
+            origin_us,
+            step_us: self.config.step_us,
+            levels: self.config.levels.clone(),
+            values: path.values,
+            event_steps: path.event_steps,
+            model_version: champion.version.clone(),
+            signals: signals.into_iter().map(|event| (event.id.clone(), event.revision)).collect(),
+            verdict,
+            verdict_reason,
+        })
+    }
+
+    /// Version of the model that is served; empty before the first fit.
+    #[must_use]
+    pub fn champion(&self) -> &str {
+        self.tracks.first().map_or("", |track| track.version.as_str())
+    }
+
+    /// End of the last step that was observed.
+    #[must_use]
+    pub fn origin_us(&self) -> Option<i64> {
+        (!self.history.is_empty()).then(|| self.history.end_us())
+    }
+
+    /// Is a step within an event that was known at `at_us`?
+    #[must_use]
+    pub fn is_event_step(&self, at_us: i64, start_us: i64) -> bool {
+        let step_us = self.config.step_us;
+        let known = self.book.known(at_us, start_us, start_us + step_us);
+        known.iter().any(|event| event.flags(start_us, step_us))
+    }
+
+    fn has_enough(&self) -> bool {
+        self.history.end_us() - self.history.start_us() >= self.config.min_history_us
+    }
+
+    fn verdict(&self) -> (Verdict, String) {
+        let Some(champion) = self.tracks.first() else { return (Verdict::Stale, "no model".to_owned()) };
+        let age_us = self.history.end_us() - champion.fitted_at_us;
+        if age_us > 4 * self.config.refit_after_us {
+            return (Verdict::Suspect, format!("the model is {} hours old", age_us / HOUR_US));
+        }
+        let Some(worse) = champion.worsening() else { return (Verdict::Fresh, String::new()) };
+        let factor = self.config.accuracy_factor;
+        if worse <= factor {
+            return (Verdict::Fresh, String::new());
+        }
+        let reason = format!("the last day's loss is {worse:.1} times that of the weeks before");
+        (if worse > STALE_FACTOR * factor { Verdict::Stale } else { Verdict::Suspect }, reason)
+    }
+
+    fn refit(&mut self, notes: &mut Vec<Note>) {
+        let now_us = self.history.end_us();
+        let surprised = self.surprise.abs() > SURPRISE_LIMIT;
+        for (place, track) in self.tracks.iter_mut().enumerate() {
+            let is_champion = place == 0;
+            let age_us = now_us.saturating_sub(track.fitted_at_us);
+            let limit_us =
+                if is_champion { self.config.refit_after_us } else { self.config.refit_after_us.max(24 * HOUR_US) };
+            let worse = track.worsening().is_some_and(|worse| worse > self.config.accuracy_factor);
+            let reason = if track.fitted.is_none() {
+                "first"
+            } else if age_us >= limit_us {
+                "age"
+            } else if is_champion && age_us >= HOUR_US && (worse || surprised) {
+                "accuracy"
+            } else {
+                continue;
+            };
+            let events = self.book.known(now_us, self.history.start_us(), now_us + HOUR_US * 24 * 15);
+            // Only what a fit can rest on, or what it will be asked for, needs a column.
+            track.fitted_at_us = now_us;
+            match track.family.fit(&self.history, &events) {
+                Ok(fitted) => {
+                    let parameters = fitted.model().parameters();
+                    let version = version_of(track.family, now_us, &parameters);
+                    let steps = self.history.len() - self.history.gaps(self.history.len());
+                    notes.push(Note::Refitted(ModelCard {
+                        family: track.family.name().to_owned(),
+                        trained_at_us: now_us,
+                        train_from_us: self.history.start_us(),
+                        train_to_us: now_us,
+                        steps: u64::try_from(steps).unwrap_or(0),
+                        signals: u64::try_from(events.len()).unwrap_or(0),
+                        outcomes: self.outcomes,
+                        parameters,
+                        parent: std::mem::replace(&mut track.version, version.clone()),
+                        version,
+                        reason: reason.to_owned(),
+                        champion: is_champion,
+                    }));
+                    track.fitted = Some(fitted);
+                }
+                Err(error) => notes.push(Note::Ignored(error.to_string())),
+            }
+        }
+        if surprised {
+            self.surprise = 0.0;
+        }
+    }
+
+    /// A challenger whose loss over the last week is clearly below the champion's takes its place.
+    fn promote(&mut self, notes: &mut Vec<Note>) {
+        let Some(champion) = self.tracks.first() else { return };
+        let Some(to_beat) = champion.loss(0, PROMOTE_HOURS) else { return };
+        let beaten = |track: &Track| track.loss(0, PROMOTE_HOURS).filter(|loss| *loss < self.config.promote_below * to_beat);
+        let best = self
+            .tracks
+            .iter()
+            .enumerate()
+            .skip(1)
+            .filter_map(|(place, track)| Some((place, beaten(track)?)))
+            .min_by(|a, b| a.1.total_cmp(&b.1));
+        let Some((place, loss)) = best else { return };
+        let from = champion.version.clone();
+        self.tracks.swap(0, place);
+        let reason = format!("loss {loss:.3} against {to_beat:.3} over the last {PROMOTE_HOURS} hours");
+        notes.push(Note::Promoted { from, to: self.champion().to_owned(), reason });
+    }
+}
+
+/// FNV-1a over the parameters, so that the same training gives the same version.
+fn version_of(family: Family, trained_at_us: i64, parameters: &serde_json::Value) -> String {
+    let mut hash = 0x811c_9dc5_u32;
+    for byte in parameters.to_string().bytes() {
+        hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
+    }
+    format!("{}-{}-{hash:08x}", family.name(), trained_at_us / 1_000_000)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! Event signals as models see them, and their response kernel.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+const HOUR_US: i64 = 3_600_000_000;
+/// Events of this length or more act over their whole span, in parts of a day; shorter ones around start and end.
+const LONG_US: i64 = 12 * HOUR_US;
+/// How far an event can act before its start and behind its end.
+const BEFORE_US: i64 = 3 * HOUR_US;
+const BEHIND_US: i64 = 6 * HOUR_US;
+
+/// One revision of an event signal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KnownEvent {
+    /// The signal's id.
+    pub id: String,
+    /// Highest wins.
+    pub revision: u64,
+    /// Such as `match`; events of a kind share a response.
+    pub kind: String,
+    /// Such as `email`; may be empty.
+    pub channel: String,
+    /// Relative size; 1 is an ordinary event.
+    pub weight: f64,
+    /// People reached.
+    pub audience_size: Option<f64>,
+    /// From when on it may be used, in microseconds.
+    pub announced_at_us: i64,
+    /// Start, in microseconds.
+    pub starts_at_us: i64,
+    /// End, in microseconds.
+    pub ends_at_us: i64,
+    /// The event will not take place.
+    pub cancelled: bool,
+}
+
+impl KnownEvent {
+    fn is_long(&self) -> bool {
+        self.ends_at_us - self.starts_at_us >= LONG_US
+    }
+
+    /// Is a step within the event, with an hour before and behind a short one?
+    pub(crate) fn flags(&self, start_us: i64, step_us: i64) -> bool {
+        let margin_us = if self.is_long() { 0 } else { HOUR_US };
+        start_us < self.ends_at_us + margin_us && start_us + step_us > self.starts_at_us - margin_us
+    }
+
+    /// Parts of the response: from and to, in microseconds of event time.
+    fn phases(&self) -> [(i64, i64); PHASES] {
+        let (start, end) = (self.starts_at_us, self.ends_at_us);
+        if self.is_long() {
+            let part = |k: i64| (start + 4 * k * HOUR_US, (start + 4 * (k + 1) * HOUR_US).min(end));
+            // Days behind the first act as the last part of the day does.
+            return [part(0), part(1), part(2), part(3), part(4), (start + 20 * HOUR_US, end), (end, end + BEHIND_US)];
+        }
+        [
+            (start - BEFORE_US, start - HOUR_US),
+            (start - HOUR_US, start),
+            (start, (start + HOUR_US).min(end)),
+            (start + HOUR_US, (start + 2 * HOUR_US).min(end)),
+            (start + 2 * HOUR_US, end),
+            (end, end + 2 * HOUR_US),
+            (end + 2 * HOUR_US, end + 5 * HOUR_US),
+        ]
+    }
+}
+
+/// Parts of a response.
+pub(crate) const PHASES: usize = 7;
+
+/// Log lift that a short event of weight 1 is expected to have before any was seen: a launch, sale, campaign or match
+/// raises load, most towards its end; what a holiday or a maintenance does is not known beforehand.
+const PRIOR_LIFT: [f64; PHASES] = [0.05, 0.2, 0.4, 0.5, 0.6, 0.4, 0.15];
+
+/// All revisions that were told, and what of them was known when.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub(crate) struct EventBook {
+    revisions: BTreeMap<String, Vec<KnownEvent>>,
+}
+
+impl EventBook {
+    pub(crate) fn add(&mut self, event: KnownEvent) {
+        let revisions = self.revisions.entry(event.id.clone()).or_default();
+        if !revisions.contains(&event) {
+            revisions.push(event);
+            revisions.sort_by_key(|revision| revision.revision);
+        }
+    }
+
+    /// Events known at `at_us` that may act in `[from_us, to_us)`.
+    pub(crate) fn known(&self, at_us: i64, from_us: i64, to_us: i64) -> Vec<&KnownEvent> {
+        let newest = |revisions: &'_ Vec<KnownEvent>| {
+            revisions.iter().rposition(|revision| revision.announced_at_us <= at_us)
+        };
+        self.revisions
+            .values()
+            .filter_map(|revisions| newest(revisions).and_then(|at| revisions.get(at)))
+            .filter(|event| !event.cancelled)
+            .filter(|event| event.starts_at_us - BEFORE_US < to_us && event.ends_at_us + BEHIND_US > from_us)
+            .collect()
+    }
+}
+
+/// The response's columns: one set of phases for each kind of event and length class.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EventColumns {
+    classes: Vec<(String, bool)>,
+}
+
+impl EventColumns {
+    /// Columns for the events of a training set.
+    pub(crate) fn of(events: &[&KnownEvent]) -> Self {
+        let mut classes: Vec<(String, bool)> = events.iter().map(|event| class_of(event)).collect();
+        classes.sort();
+        classes.dedup();
+        Self { classes }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.classes.len() * PHASES
+    }
+
+    /// What is believed of each column before any event was seen.
+    pub(crate) fn prior(&self) -> Vec<f64> {
+        self.classes
+            .iter()
+            .flat_map(|(kind, is_long)| {
+                let raises = !is_long && matches!(kind.as_str(), "campaign" | "launch" | "sale" | "match");
+                PRIOR_LIFT.map(|lift| if raises { lift } else { 0.0 })
+            })
+            .collect()
+    }
+
+    /// The row of one step. Events of a class that overlap add their squares: two at once are not twice one.
+    pub(crate) fn row(&self, events: &[&KnownEvent], start_us: i64, step_us: i64, row: &mut [f64]) {
+        row.fill(0.0);
+        for event in events {
+            let Ok(class) = self.classes.binary_search(&class_of(event)) else { continue };
+            for (phase, (from_us, to_us)) in event.phases().into_iter().enumerate() {
+                let overlap_us = (start_us + step_us).min(to_us) - start_us.max(from_us);
+                if overlap_us > 0
+                    && let Some(cell) = row.get_mut(class * PHASES + phase)
+                {
+                    *cell += event.weight * share(overlap_us, step_us);
+                }
+            }
+        }
+        for cell in row.iter_mut() {
+            *cell = cell.sqrt();
+        }
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "lengths of steps")]
+fn share(part_us: i64, step_us: i64) -> f64 {
+    part_us as f64 / step_us as f64
+}
+
+fn class_of(event: &KnownEvent) -> (String, bool) {
+    (event.kind.clone(), event.is_long())
+}

@@ -1,0 +1,271 @@
+//! Multiplicative ridge: log load = random-walk level + season + event response.
+//!
+//! A linear model on the log scale, fitted by penalised least squares: a level that is linear between days and whose
+//! daily differences are penalised, harmonics of the day and the week, and a response kernel for each kind of event,
+//! shrunk towards a prior. Huber weights keep outliers from bending the quiet part, rows within events keep their full
+//! weight, and older rows count less (half after ten days). A forecast is the seasonal and event part, plus the level
+//! of the last day, to which the deviation of the last minutes returns.
+
+use nalgebra::{Cholesky, DMatrix, DVector};
+use serde::{Deserialize, Serialize};
+
+use crate::event::{EventColumns, KnownEvent};
+use crate::family::Model;
+use crate::scales::{log, median};
+use crate::{History, ModelError, season};
+
+const FAMILY: &str = "ridge-events";
+const DAY_US: i64 = 86_400_000_000;
+/// Rows of this age count half.
+const HALF_LIFE_DAYS: f64 = 10.0;
+/// Penalty on the squared difference of the level between days, for each row of a day.
+const LEVEL_PENALTY: f64 = 0.5;
+const SEASON_PENALTY: f64 = 0.3;
+/// Penalty on the squared distance of a response from its prior, for each row of an hour.
+const EVENT_PENALTY: f64 = 0.3;
+/// Residuals beyond this many robust deviations count less (Huber).
+const HUBER_DEVIATIONS: f64 = 2.5;
+const PASSES: usize = 3;
+/// What is left of a deviation from the level after an hour.
+const DEVIATION_LEFT_PER_HOUR: f64 = 0.834;
+/// Weeks of harmonics need three weeks of history.
+const WEEKLY_FROM_DAYS: i64 = 21;
+
+/// A fitted ridge.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Ridge {
+    weekly: bool,
+    season: Vec<f64>,
+    columns: EventColumns,
+    response: Vec<f64>,
+}
+
+/// The rows of a fit. The level's two cells are kept as a position; the rest of a row is dense.
+struct Rows {
+    width: usize,
+    knots: usize,
+    level: Vec<(usize, f64)>,
+    dense: Vec<f64>,
+    targets: Vec<f64>,
+    weights: Vec<f64>,
+    in_event: Vec<bool>,
+}
+
+impl Ridge {
+    pub(crate) fn fit(history: &History, events: &[&KnownEvent]) -> Result<Self, ModelError> {
+        let weekly = history.end_us() - history.start_us() >= WEEKLY_FROM_DAYS * DAY_US;
+        let columns = EventColumns::of(events);
+        let rows = Rows::of(history, events, &columns, weekly);
+        if rows.targets.len() < 3 * season::width(false) {
+            let problem = format!("{} steps with values are too few", rows.targets.len());
+            return Err(ModelError::Fit { family: FAMILY, problem });
+        }
+        let coefficients = rows.solve(history, &columns, season::width(weekly))?;
+        let season_end = rows.knots + season::width(weekly);
+        Ok(Self {
+            weekly,
+            season: coefficients.get(rows.knots..season_end).unwrap_or_default().to_vec(),
+            response: coefficients.get(season_end..).unwrap_or_default().to_vec(),
+            columns,
+        })
+    }
+
+    /// Season and event response of one step, on the log scale.
+    fn structure(&self, events: &[&KnownEvent], start_us: i64, step_us: i64, row: &mut Vec<f64>) -> f64 {
+        row.clear();
+        season::push_row(start_us, self.weekly, row);
+        let seasonal = dot(row, &self.season);
+        row.clear();
+        row.resize(self.columns.len(), 0.0);
+        self.columns.row(events, start_us, step_us, row);
+        seasonal + dot(row, &self.response)
+    }
+}
+
+impl Model for Ridge {
+    fn name(&self) -> &'static str {
+        FAMILY
+    }
+
+    fn predict(&self, history: &History, events: &[&KnownEvent], steps: usize) -> Vec<f64> {
+        let step_us = history.step_us();
+        let mut row = Vec::new();
+        let day = usize::try_from(DAY_US / step_us).unwrap_or(1).max(1);
+        let deviations: Vec<f64> = history
+            .last(day)
+            .filter_map(|(at_us, value)| Some(log(value?) - self.structure(events, at_us, step_us, &mut row)))
+            .collect();
+        let recent: Vec<f64> = deviations.iter().rev().take(3).copied().collect();
+        let level = median(deviations);
+        #[expect(clippy::cast_precision_loss, reason = "three values")]
+        let now = if recent.is_empty() { level } else { recent.iter().sum::<f64>() / recent.len() as f64 };
+        #[expect(clippy::cast_precision_loss, reason = "hours of a step")]
+        let left = DEVIATION_LEFT_PER_HOUR.powf(step_us as f64 / 3.6e9);
+        let mut deviation = now - level;
+        (0..)
+            .take(steps)
+            .map(|k| {
+                deviation *= left;
+                let at_us = history.end_us() + k * step_us;
+                level + deviation + self.structure(events, at_us, step_us, &mut row)
+            })
+            .collect()
+    }
+
+    fn parameters(&self) -> serde_json::Value {
+        serde_json::json!({
+            "half_life_days": HALF_LIFE_DAYS, "weekly": self.weekly,
+            "events": self.columns, "response": self.response,
+        })
+    }
+}
+
+impl Rows {
+    #[expect(clippy::cast_precision_loss, reason = "days of history")]
+    fn of(history: &History, events: &[&KnownEvent], columns: &EventColumns, weekly: bool) -> Self {
+        let step_us = history.step_us();
+        let days = (history.end_us() - history.start_us()).div_euclid(DAY_US) + 2;
+        let knots = usize::try_from(days).unwrap_or(2).max(2);
+        let width = season::width(weekly) + columns.len();
+        let mut rows = Self {
+            width,
+            knots,
+            level: Vec::new(),
+            dense: Vec::with_capacity(width * history.len()),
+            targets: Vec::new(),
+            weights: Vec::new(),
+            in_event: Vec::new(),
+        };
+        let mut response = vec![0.0; columns.len()];
+        for (at_us, value) in history.last(history.len()) {
+            let Some(value) = value else { continue };
+            let position = (at_us - history.start_us()) as f64 / DAY_US as f64;
+            let knot = usize::try_from((at_us - history.start_us()).div_euclid(DAY_US)).unwrap_or(0).min(knots - 2);
+            rows.level.push((knot, position - knot as f64));
+            season::push_row(at_us, weekly, &mut rows.dense);
+            columns.row(events, at_us, step_us, &mut response);
+            rows.dense.extend(&response);
+            rows.in_event.push(response.iter().any(|cell| *cell > 0.0));
+            rows.targets.push(log(value));
+            let age_days = (history.end_us() - at_us) as f64 / DAY_US as f64;
+            rows.weights.push(0.5_f64.powf(age_days / HALF_LIFE_DAYS));
+        }
+        rows
+    }
+
+    /// Penalised least squares, a few times with new Huber weights.
+    fn solve(&self, history: &History, columns: &EventColumns, seasonal: usize) -> Result<Vec<f64>, ModelError> {
+        #[expect(clippy::cast_precision_loss, reason = "steps of a day")]
+        let day_rows = (DAY_US / history.step_us()).max(1) as f64;
+        let size = self.knots + self.width;
+        let mut huber = vec![1.0; self.targets.len()];
+        let mut coefficients = vec![0.0; size];
+        for _ in 0..PASSES {
+            let (mut normal, mut right) = self.normal_equations(&huber);
+            for knot in 1..self.knots {
+                let penalty = LEVEL_PENALTY * day_rows;
+                *cell(&mut normal, size, knot, knot) += penalty;
+                *cell(&mut normal, size, knot - 1, knot - 1) += penalty;
+                *cell(&mut normal, size, knot, knot - 1) -= penalty;
+            }
+            for column in 0..seasonal {
+                *cell(&mut normal, size, self.knots + column, self.knots + column) += SEASON_PENALTY;
+            }
+            let penalty = EVENT_PENALTY * (day_rows / 24.0).max(1.0);
+            for (column, prior) in columns.prior().into_iter().enumerate() {
+                let at = self.knots + seasonal + column;
+                *cell(&mut normal, size, at, at) += penalty;
+                if let Some(right) = right.get_mut(at) {
+                    *right += penalty * prior;
+                }
+            }
+            for k in 0..size {
+                *cell(&mut normal, size, k, k) += 1e-6;
+            }
+            coefficients = solved(size, &normal, right)?;
+            huber = self.huber_weights(&coefficients);
+        }
+        Ok(coefficients)
+    }
+
+    /// The lower triangle, row by row, and the right-hand side.
+    fn normal_equations(&self, huber: &[f64]) -> (Vec<f64>, Vec<f64>) {
+        let size = self.knots + self.width;
+        let mut normal = vec![0.0; size * size];
+        let mut right = vec![0.0; size];
+        let rows = self.level.iter().zip(self.dense.chunks_exact(self.width)).zip(self.targets.iter().zip(&self.weights));
+        for (((level, dense), (target, weight)), huber) in rows.zip(huber) {
+            let weight = weight * huber;
+            let (knot, part) = *level;
+            let cells = [(knot, 1.0 - part), (knot + 1, part)];
+            for (at, value) in cells {
+                if let Some(right) = right.get_mut(at) {
+                    *right += weight * value * target;
+                }
+            }
+            *cell(&mut normal, size, knot, knot) += weight * (1.0 - part) * (1.0 - part);
+            *cell(&mut normal, size, knot + 1, knot) += weight * part * (1.0 - part);
+            *cell(&mut normal, size, knot + 1, knot + 1) += weight * part * part;
+            for (column, value) in dense.iter().enumerate() {
+                let weighted = weight * value;
+                if weighted == 0.0 {
+                    continue;
+                }
+                let at = self.knots + column;
+                if let Some(right) = right.get_mut(at) {
+                    *right += weighted * target;
+                }
+                let Some(line) = normal.get_mut(at * size..(at + 1) * size) else { continue };
+                for (knot, value) in cells {
+                    if let Some(cell) = line.get_mut(knot) {
+                        *cell += weighted * value;
+                    }
+                }
+                let Some(line) = line.get_mut(self.knots..) else { continue };
+                for (cell, other) in line.iter_mut().zip(dense.iter().take(column + 1)) {
+                    *cell += weighted * other;
+                }
+            }
+        }
+        (normal, right)
+    }
+
+    fn huber_weights(&self, coefficients: &[f64]) -> Vec<f64> {
+        let level_at = |knot: usize| coefficients.get(knot).copied().unwrap_or(0.0);
+        let dense = coefficients.get(self.knots..).unwrap_or_default();
+        let residuals: Vec<f64> = self
+            .level
+            .iter()
+            .zip(self.dense.chunks_exact(self.width))
+            .zip(&self.targets)
+            .map(|(((knot, part), row), target)| {
+                target - level_at(*knot) * (1.0 - part) - level_at(knot + 1) * part - dot(row, dense)
+            })
+            .collect();
+        let deviation = 1.4826 * median(residuals.iter().map(|residual| residual.abs()).collect()) + 1e-9;
+        let limit = HUBER_DEVIATIONS * deviation;
+        let weight = |(residual, in_event): (&f64, &bool)| {
+            if *in_event || residual.abs() <= limit { 1.0 } else { limit / residual.abs() }
+        };
+        residuals.iter().zip(&self.in_event).map(weight).collect()
+    }
+}
+
+/// A cell of the lower triangle. The index is within by construction of the callers.
+#[expect(clippy::indexing_slicing, reason = "row and column are below `size`, the matrix has size * size cells")]
+fn cell(matrix: &mut [f64], size: usize, row: usize, column: usize) -> &mut f64 {
+    &mut matrix[row * size + column]
+}
+
+fn solved(size: usize, lower: &[f64], right: Vec<f64>) -> Result<Vec<f64>, ModelError> {
+    let fail = || ModelError::Fit { family: FAMILY, problem: "the normal equations are singular".to_owned() };
+    // nalgebra reads the lower triangle alone.
+    let matrix = DMatrix::from_row_slice(size, size, lower);
+    let factor = Cholesky::new(matrix).ok_or_else(fail)?;
+    let solution = factor.solve(&DVector::from_vec(right));
+    if solution.iter().all(|value| value.is_finite()) { Ok(solution.as_slice().to_vec()) } else { Err(fail()) }
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
