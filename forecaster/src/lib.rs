@@ -3,11 +3,12 @@
 //! Architecture invariant: what is forecast follows from the windows, in order, and from the signals announced by each
 //! window's end; live, in a replay, and after a crash alike. The mathematics stand in `headroom-models`.
 
+pub mod backtest;
 mod config;
 mod error;
+mod exact;
 mod grpc;
 mod handle;
-mod hourly;
 mod intake;
 mod learner;
 mod lineage;

@@ -1,12 +1,14 @@
-//! Model records: where a model came from, when it was promoted, how it scored.
+//! Model records: where a model came from, when it was promoted, how it scores.
 //!
-//! `headroom.models` holds three kinds of records, told apart by `reason`: `promoted: ...`, [`SCORED`] (one for each
-//! model, workload and hour of event time, `scores` filled, `scored_from_us` and `scored_to_us` among them), and any
-//! other reason for a training.
+//! `headroom.models` holds three kinds of records of a model, told apart by `reason`: its training (`first`, `age`,
+//! `accuracy`); its promotion (`promoted over ...`); and, with the reason [`SCORED`], how its forecasts that matured in
+//! one hour of event time did. The latter two repeat the record of the training, so the newest record of a version
+//! says all. A score names its hour by `scored_from_us` and `scored_to_us` among the scores.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
-use headroom_models::ModelCard;
+use headroom_models::score::Sums;
+use headroom_models::{MaturedScore, ModelCard};
 use headroom_proto::v1::Model;
 
 use crate::positions::Positions;
@@ -18,6 +20,7 @@ pub(crate) const SCORED: &str = "scored";
 /// double for the next centuries.
 const SCORED_FROM: &str = "scored_from_us";
 const SCORED_TO: &str = "scored_to_us";
+const HOUR_US: i64 = 3_600_000_000;
 /// The version of the code that trains.
 pub(crate) const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
 /// Characters of the schema's hash that name a feature version.
@@ -59,50 +62,50 @@ impl<'a> Lineage<'a> {
             table_versions: offsets.map(|(topic, partition, next)| (format!("{}/{partition}", topic.name()), next)).collect(),
             feature_schema_hash: self.schema_hash.to_owned(),
             code_version: CODE_VERSION.to_owned(),
-            parameters_json: serde_json::to_string(&card.parameters).unwrap_or_default(),
+            parameters_json: card.parameters.to_string(),
             scores: HashMap::new(),
             parent: card.parent,
             reason: card.reason,
             champion: card.champion,
         }
     }
-
-    /// The record of a promotion.
-    pub(crate) fn promoted(&self, workload: &str, from: String, to: String, reason: String, at_us: i64) -> Model {
-        Model {
-            model_version: to,
-            workload: workload.to_owned(),
-            trained_at_us: at_us,
-            feature_schema_hash: self.schema_hash.to_owned(),
-            code_version: CODE_VERSION.to_owned(),
-            parent: from,
-            reason: format!("promoted: {reason}"),
-            champion: true,
-            ..Model::default()
-        }
-    }
 }
 
-/// The record of an hour's scores.
-#[expect(clippy::cast_precision_loss, reason = "microseconds of the next centuries are exact in a double")]
-pub(crate) fn scored(view: ScoreView) -> Model {
-    let hour = [(SCORED_FROM.to_owned(), view.from_us as f64), (SCORED_TO.to_owned(), view.to_us as f64)];
-    Model {
-        model_version: view.model_version,
-        workload: view.workload,
-        family: view.family,
-        code_version: CODE_VERSION.to_owned(),
-        scores: view.scores.into_iter().chain(hour).collect(),
-        reason: SCORED.to_owned(),
-        champion: view.champion,
-        ..Model::default()
-    }
+/// The record of a promotion over the model version `from`.
+pub(crate) fn promoted(model: &Model, from: &str, reason: &str) -> Model {
+    Model { reason: format!("promoted over {from}: {reason}"), ..model.clone() }
+}
+
+/// The record of the score of the hour that ends with the last step before `until_us`.
+#[expect(clippy::cast_precision_loss, reason = "counts, and microseconds of the next centuries, are exact in a double")]
+pub(crate) fn scored(model: &Model, score: &MaturedScore, until_us: i64) -> Model {
+    let sums = Sums {
+        steps: score.steps,
+        pinball: score.pinball,
+        abs_error: score.abs_error,
+        actual: score.actual,
+        in_80: score.in_80,
+        in_95: score.in_95,
+    };
+    let from_us = (until_us - 1).div_euclid(HOUR_US) * HOUR_US;
+    let scores = [
+        ("wql", sums.wql()),
+        ("wape", sums.wape()),
+        ("coverage_80", sums.coverage_80()),
+        ("coverage_95", sums.coverage_95()),
+        ("steps", sums.steps as f64),
+        (SCORED_FROM, from_us as f64),
+        (SCORED_TO, (from_us + HOUR_US) as f64),
+    ];
+    // An hour without load has no relative loss.
+    let scores = scores.into_iter().filter(|(_, score)| score.is_finite()).map(|(name, score)| (name.to_owned(), score));
+    Model { scores: scores.collect(), reason: SCORED.to_owned(), ..model.clone() }
 }
 
 /// The scores in a record made by [`scored`].
 #[expect(clippy::cast_possible_truncation, reason = "whole microseconds, saturating")]
 pub(crate) fn score_view(model: Model) -> ScoreView {
-    let mut scores: std::collections::BTreeMap<String, f64> = model.scores.into_iter().collect();
+    let mut scores: BTreeMap<String, f64> = model.scores.into_iter().collect();
     let mut hour = |name: &str| scores.remove(name).map_or(0, |micros| micros as i64);
     let (from_us, to_us) = (hour(SCORED_FROM), hour(SCORED_TO));
     ScoreView {

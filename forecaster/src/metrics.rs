@@ -71,6 +71,7 @@ impl Tally {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn of(&self, fate: Fate) -> u64 {
         self.0.get(&fate).copied().unwrap_or(0)
     }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::ForecasterError;
+use crate::{ForecasterError, exact};
 use crate::learner::State;
 use crate::windows::hex;
 
@@ -43,7 +43,7 @@ impl SnapshotFolder {
 
     /// Replaces the state; returns its size in bytes. After a crash either the old or the new one is there.
     pub(crate) fn write(&self, state: &State) -> Result<usize, ForecasterError> {
-        let body = encode(state).map_err(|problem| self.error(FILE, problem))?;
+        let body = exact::to_vec(state).map_err(|error| self.error(FILE, error.to_string()))?;
         let bytes = [format!("{MAGIC} {VERSION} {} {}\n", self.fingerprint, sha256(&body)).into_bytes(), body].concat();
         self.replace(&bytes).map_err(|error| self.error(TEMPORARY, error.to_string()))?;
         Ok(bytes.len())
@@ -72,7 +72,8 @@ impl SnapshotFolder {
         if words.next() != Some(&sha256(body)) {
             return Err("its checksum is wrong".to_owned());
         }
-        decode(body).map(|state| Found::State(Box::new(state)))
+        let state = exact::from_slice(body).map_err(|error| error.to_string())?;
+        Ok(Found::State(Box::new(state)))
     }
 
     fn replace(&self, bytes: &[u8]) -> io::Result<()> {
@@ -100,10 +101,49 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
-fn encode(state: &State) -> Result<Vec<u8>, String> {
-    postcard::to_stdvec(state).map_err(|error| error.to_string())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{config, days, encoded, handle, learners, sale, window_records, with_state, START_US};
 
-fn decode(body: &[u8]) -> Result<State, String> {
-    postcard::from_bytes(body).map_err(|error| error.to_string())
+    fn found(folder: &SnapshotFolder) -> State {
+        match folder.read() {
+            Found::State(state) => *state,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_restored_state_goes_on_with_the_same_forecasts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let snapshots = SnapshotFolder::new(folder.path().join("state"), "a".to_owned());
+        let mut windows = window_records(&days(10), 1);
+        let later = windows.split_off(windows.len() * 9 / 10);
+        let mut running = learners(&config());
+        let at = i64::try_from(windows.len()).expect("few");
+        handle(&mut running, vec![sale(START_US, START_US)], windows, 0);
+        assert!(matches!(snapshots.read(), Found::Nothing));
+        snapshots.write(running.state()).expect("writes");
+        let mut restored = with_state(&config(), found(&snapshots));
+        let expected = handle(&mut running, Vec::new(), later.clone(), at).forecasts;
+        assert!(expected.iter().all(|forecast| !forecast.values.is_empty()));
+        assert_eq!(encoded(&handle(&mut restored, Vec::new(), later, at).forecasts), encoded(&expected));
+    }
+
+    #[test]
+    fn what_is_damaged_or_of_another_configuration_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let snapshots = SnapshotFolder::new(folder.path().to_owned(), "a".to_owned());
+        snapshots.write(&State::default()).expect("writes");
+        let other = SnapshotFolder::new(folder.path().to_owned(), "b".to_owned());
+        assert!(matches!(other.read(), Found::Refused(reason) if reason.contains("configuration")));
+        let file = folder.path().join(FILE);
+        let bytes = fs::read(&file).expect("reads");
+        for end in 0..bytes.len() {
+            fs::write(&file, &bytes[..end]).expect("writes");
+            assert!(matches!(snapshots.read(), Found::Refused(_)), "cut at {end}");
+        }
+        fs::write(&file, bytes).expect("writes");
+        assert!(matches!(snapshots.read(), Found::State(_)));
+    }
 }

@@ -1,20 +1,21 @@
-//! One workload: its engine, and the hour of scores that is under way.
+//! One workload: its engine, and the records of its models.
+
+use std::collections::BTreeMap;
 
 use headroom_models::{Engine, ForecastSet, KnownEvent, Note, OutcomeFeedback, Verdict};
 use headroom_proto::EventTime;
 use headroom_proto::v1::{self, Forecast, Model, SignalUse};
 use serde::{Deserialize, Serialize};
 
-use crate::hourly::HourlyScores;
-use crate::lineage::Lineage;
+use crate::lineage::{self, Lineage};
 use crate::positions::Positions;
 use crate::windows::TargetWindow;
 
-/// An engine and what is gathered around it.
+/// An engine, and the newest record of each family's model.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Workload {
     engine: Engine,
-    hour: HourlyScores,
+    models: BTreeMap<String, Model>,
 }
 
 impl Workload {
@@ -23,7 +24,7 @@ impl Workload {
         for event in events {
             engine.signal(event);
         }
-        Self { engine, hour: HourlyScores::default() }
+        Self { engine, models: BTreeMap::new() }
     }
 
     /// The end of the last window that was observed.
@@ -41,16 +42,34 @@ impl Workload {
 
     /// Takes the next window in; returns the model records that follow.
     pub(crate) fn observe(&mut self, window: &TargetWindow, lineage: &Lineage<'_>, positions: &Positions) -> Vec<Model> {
-        let mut models = self.hour.close_before(window.end_us, &window.workload);
+        let before_us = self.engine.origin_us().unwrap_or(window.start_us);
+        let mut records = Vec::new();
         for note in self.engine.observe(window.start_us, window.value) {
             match note {
-                Note::Refitted(card) => models.push(lineage.trained(&window.workload, card, positions)),
-                Note::Promoted { from, to, reason } => models.push(lineage.promoted(&window.workload, from, to, reason, window.end_us)),
-                Note::Scored(score) => self.hour.add(window.end_us, score),
-                Note::Ignored(reason) => tracing::debug!(workload = window.workload, reason, "the engine ignored a window"),
+                Note::Refitted(card) => {
+                    let model = lineage.trained(&window.workload, card, positions);
+                    self.models.insert(model.family.clone(), model.clone());
+                    records.push(model);
+                }
+                Note::Scored(score) => {
+                    let model = self.models.get(&score.model);
+                    records.extend(model.map(|model| lineage::scored(model, &score, before_us)));
+                }
+                Note::Promoted { from, to, reason } => records.extend(self.promoted(&from, &to, &reason)),
+                Note::Ignored(reason) => {
+                    tracing::debug!(workload = window.workload, start_us = window.start_us, reason, "the engine made no use of it");
+                }
             }
         }
-        models
+        records
+    }
+
+    fn promoted(&mut self, from: &str, to: &str, reason: &str) -> Option<Model> {
+        for model in self.models.values_mut() {
+            model.champion = model.model_version == to;
+        }
+        let model = self.models.values().find(|model| model.champion)?;
+        Some(lineage::promoted(model, from, reason))
     }
 
     /// The forecast whose origin is the end of `window`, the last one observed; without values when none can be made.

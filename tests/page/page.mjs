@@ -86,11 +86,11 @@ async function actionsHaveReasons(page) {
   await first.locator("summary").press("Enter");
 }
 
+/** A stage whose input has ended is drained: by then the replay may be over. */
 async function stagesAreRunning(page) {
   await page.waitForFunction(() => document.querySelectorAll("#stages > li").length >= 5);
   const states = await page.locator('#stages [data-part="state"]').allTextContents();
   for (const state of states) assert.ok(["running", "drained"].includes(state), `stages are ${states}`);
-  assert.ok(states.includes("running"), `stages are ${states}`);
   assert.equal(await page.locator("#connection").textContent(), "Connected");
 }
 

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU64;
+use std::sync::Arc;
 
+use arrow::datatypes::{DataType, Field, Schema};
 use deltalake::DeltaTable;
 use deltalake::checkpoints::cleanup_metadata;
 use deltalake::kernel::transaction::CommitProperties;
@@ -43,13 +45,14 @@ impl Lake {
     pub async fn compact(&self, table: Table) -> Result<Compaction, LakeError> {
         let _writing = self.writing(table).await;
         let Some(current) = self.loaded(table).await? else { return Ok(Compaction::default()) };
+        let schema = self.schema(table).await?;
         let properties = CommitProperties::default().with_cleanup_expired_logs(Some(false));
         let (joined, metrics) = current
             .optimize()
             .with_target_size(TARGET_BYTES)
             .with_max_concurrent_tasks(1)
             .with_commit_properties(properties.clone())
-            .with_writer_properties(writer_properties(table, &[]))
+            .with_writer_properties(writer_properties(table, &schema))
             .await
             .map_err(LakeError::delta(table, "compacting"))?;
         let (cleaned, _) = joined
@@ -73,8 +76,8 @@ fn surplus_of(table: &DeltaTable) -> usize {
     small_files.values().map(|count| count.saturating_sub(1)).sum()
 }
 
-/// Fast compression for all; quantiles are too varied for dictionaries, and nobody skips files by them.
-pub(crate) fn writer_properties(table: Table, columns: &[&str]) -> WriterProperties {
+/// Fast compression for all; measured numbers are too varied for dictionaries, and nobody skips files by them.
+pub(crate) fn writer_properties(table: Table, schema: &Schema) -> WriterProperties {
     let mut builder = WriterProperties::builder()
         .set_created_by(concat!("headroom ", env!("CARGO_PKG_VERSION")).to_owned())
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
@@ -83,8 +86,9 @@ pub(crate) fn writer_properties(table: Table, columns: &[&str]) -> WriterPropert
     for column in table.skipping_columns() {
         builder = builder.set_column_statistics_enabled(ColumnPath::from(*column), EnabledStatistics::Chunk);
     }
-    for column in columns {
-        builder = builder.set_column_dictionary_enabled(ColumnPath::from(*column), false);
+    let is_measured = |field: &&Arc<Field>| matches!(field.data_type(), DataType::Float32 | DataType::Float64);
+    for field in schema.fields().iter().filter(is_measured) {
+        builder = builder.set_column_dictionary_enabled(ColumnPath::from(field.name().as_str()), false);
     }
     builder.build()
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::execution::SessionState;
 use deltalake::kernel::StructType;
 use deltalake::kernel::engine::arrow_conversion::TryIntoKernel;
@@ -275,18 +275,12 @@ impl Lake {
         batches: Vec<RecordBatch>,
         properties: CommitProperties,
     ) -> Result<DeltaTable, DeltaTableError> {
-        let schema = batches.first().map(RecordBatch::schema);
-        let numbers: Vec<&str> = schema
-            .iter()
-            .flat_map(|schema| schema.fields())
-            .filter(|field| matches!(field.data_type(), DataType::Float32 | DataType::Float64))
-            .map(|field| field.name().as_str())
-            .collect();
+        let schema = batches.first().map_or_else(|| table.schema(), RecordBatch::schema);
         current
             .write(batches)
             .with_schema_mode(SchemaMode::Merge)
             .with_session_state(Arc::clone(&self.session) as Arc<_>)
-            .with_writer_properties(files::writer_properties(table, &numbers))
+            .with_writer_properties(files::writer_properties(table, &schema))
             .with_commit_properties(properties)
             .await
     }

@@ -81,7 +81,7 @@ impl Work {
         for table in Table::ALL {
             let topic = table.topic();
             let ends = self.broker.ends(topic).await?;
-            let ids = ends.iter().map(|(partition, _, _)| offset_id(topic, *partition));
+            let ids: Vec<String> = ends.iter().map(|(partition, _, _)| offset_id(topic, *partition)).collect();
             let stored = self.lake.positions(table, ids).await?;
             for (partition, low, end) in ends {
                 let Some(&offset) = stored.get(&offset_id(topic, partition)) else {

@@ -1,0 +1,76 @@
+use headroom_models::KnownEvent;
+
+use super::*;
+
+const HOUR_US: i64 = 3_600_000_000;
+const DAY_US: i64 = 24 * HOUR_US;
+
+fn config() -> EngineConfig {
+    EngineConfig { horizon_steps: 24, ..EngineConfig::default() }
+}
+
+fn sale(day: i64) -> KnownEvent {
+    let starts_at_us = day * DAY_US + 15 * HOUR_US;
+    KnownEvent {
+        id: format!("sale-{day}"),
+        revision: 1,
+        kind: "sale".to_owned(),
+        channel: String::new(),
+        weight: 1.0,
+        audience_size: None,
+        announced_at_us: starts_at_us - 5 * HOUR_US,
+        starts_at_us,
+        ends_at_us: starts_at_us + 3 * HOUR_US,
+        cancelled: false,
+    }
+}
+
+/// Hours of a daily wave that doubles during the sales, with one gap.
+fn values(days: i64, sales: &[KnownEvent]) -> Vec<f64> {
+    let value = |hour: i64| {
+        let turn = std::f64::consts::TAU * f64::from(i32::try_from(hour % 24).expect("small")) / 24.0;
+        let lift = sales.iter().any(|sale| (sale.starts_at_us..sale.ends_at_us).contains(&(hour * HOUR_US)));
+        let load = (100.0 + 40.0 * turn.sin()) * if lift { 2.0 } else { 1.0 };
+        if hour == 200 { f64::NAN } else { load }
+    };
+    (0..days * 24).map(value).collect()
+}
+
+#[test]
+fn every_origin_is_seen_and_every_model_is_scored() {
+    let sales: Vec<KnownEvent> = (0..28).step_by(2).map(sale).collect();
+    let values = values(28, &sales);
+    let series = Series { start_us: 0, step_us: HOUR_US, values: &values };
+    let mut origins = Vec::new();
+    let mut forecasts = 0;
+    let scores = rolling(series, &sales, &config(), 20 * DAY_US, |origin_us, forecast| {
+        origins.push(origin_us);
+        forecasts += i32::from(forecast.is_ok_and(|set| set.origin_us == origin_us && set.values.len() == 240));
+    });
+    let scores = scores.expect("legal");
+    let expected: Vec<i64> = (1..=28 * 24).filter(|hour| *hour != 201).map(|hour| hour * HOUR_US).collect();
+    assert_eq!(origins, expected, "a gap makes no forecast");
+    assert!(forecasts > 20 * 24, "{forecasts}");
+    let models: Vec<&str> = scores.iter().map(|score| score.model.as_str()).collect();
+    assert_eq!(models, ["headroom", "ridge-events", "seasonal-naive", "augurs-mstl-ets"]);
+    for score in &scores {
+        let all = [score.wql, score.event_wql, score.wape, score.event_wape, score.mase, score.coverage_80, score.event_coverage_95];
+        assert!(all.iter().all(|score| score.is_some_and(|score| score >= 0.0)), "{score:?}");
+    }
+    let event_wape = |model: usize| scores[model].event_wape.expect("scored");
+    assert!(event_wape(1) < event_wape(2), "who knows of the sales is better during sales: {scores:?}");
+}
+
+#[test]
+fn what_cannot_be_run_is_refused_and_a_short_history_has_no_scores() {
+    let values = values(3, &[]);
+    let series = Series { start_us: 0, step_us: HOUR_US, values: &values };
+    let odd = Series { start_us: 1, ..series };
+    assert!(rolling(odd, &[], &config(), 0, |_, _| ()).is_err());
+    let illegal = EngineConfig { levels: Vec::new(), ..config() };
+    assert!(rolling(series, &[], &illegal, 0, |_, _| ()).is_err());
+    let mut abstentions = 0;
+    let scores = rolling(series, &[], &config(), 0, |_, forecast| abstentions += i32::from(forecast.is_err()));
+    assert_eq!(abstentions, 72);
+    assert_eq!(scores.expect("legal")[0], ModelScores { model: SERVED.to_owned(), ..ModelScores::default() });
+}
