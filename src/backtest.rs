@@ -10,11 +10,11 @@ use headroom_ingest::collect::trace::TraceColumns;
 use headroom_proto::{EventTime, Span, WorkloadId};
 
 use crate::cli::UserError;
+use crate::run::say;
 use output::Findings;
 
 mod output;
 mod report;
-mod rolling;
 mod series;
 mod study;
 
@@ -102,7 +102,10 @@ fn study(args: &BacktestArgs) -> anyhow::Result<()> {
 fn print(output: Output, findings: &Findings) -> anyhow::Result<()> {
     let text = match output {
         Output::Table => findings.to_string(),
-        Output::Json => serde_json::to_string(findings)?,
+        Output::Json => {
+            findings.premises.iter().for_each(|premise| say(premise));
+            serde_json::to_string(findings)?
+        }
     };
     // A reader that has seen enough, such as `head`, is no failure.
     match writeln!(std::io::stdout(), "{text}") {

@@ -1,1 +1,18 @@
-//! The acting service.
+//! ACT: capacity plans from forecasts, carried out under policy, every move on the record before its effect.
+//!
+//! Read `service.rs` first: the loop and its one list of events. `workload.rs` is what is known of one workload,
+//! `targets/` are the systems whose capacity is changed.
+
+mod config;
+mod error;
+mod grpc;
+mod journal;
+mod service;
+mod target;
+pub mod targets;
+mod workload;
+
+pub use config::ActuatorConfig;
+pub use error::ActuatorError;
+pub use service::{ActuatorHandle, ActuatorService};
+pub use target::{ApplyRequest, Target, TargetError, TargetState};

@@ -72,8 +72,10 @@ pub fn rolling(
     let judge = Judge::new(series, events, &served, score_from_us);
     Ok(std::thread::scope(|scope| {
         let judge = &judge;
-        let families: Vec<_> =
-            alone.into_iter().map(|(name, engine)| scope.spawn(move || judge.run(name, engine, &mut |_, _| ()))).collect();
+        let families: Vec<_> = alone
+            .into_iter()
+            .map(|(name, engine)| scope.spawn(move || judge.run(name, engine, &mut |_, _| ())))
+            .collect();
         let mut scores = vec![judge.run(SERVED, served, &mut observer)];
         scores.extend(families.into_iter().map(|family| family.join().unwrap_or_else(|panic| resume_unwind(panic))));
         scores

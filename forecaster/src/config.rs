@@ -41,10 +41,13 @@ pub struct ForecasterConfig {
     pub max_in_flight: usize,
     /// Forecasts that a watcher may fall behind before it is cut off.
     pub watch_lag: usize,
-    /// Records at the end of each forecast partition that are read at the start, to learn what has been published.
+    /// Records at the end of each partition of forecasts and models that are read at the start, to learn what has been
+    /// published: more than a partition has workloads.
     pub tail_records: usize,
-    /// Model records and scores that are kept for each workload, each.
-    pub kept_records: usize,
+    /// Model records that are kept in memory for each workload.
+    pub kept_models: usize,
+    /// Hourly scores that are kept in memory for each workload.
+    pub kept_scores: usize,
 }
 
 impl Default for ForecasterConfig {
@@ -63,7 +66,8 @@ impl Default for ForecasterConfig {
             max_in_flight: 1_024,
             watch_lag: 1_024,
             tail_records: 256,
-            kept_records: 1_000,
+            kept_models: 100,
+            kept_scores: 1_000,
         }
     }
 }
@@ -75,7 +79,11 @@ impl ForecasterConfig {
     /// Names every setting that is out of range.
     pub fn engine(&self) -> Result<EngineConfig, ForecasterError> {
         let problems = self.problems();
-        if problems.is_empty() { Ok(self.unchecked_engine()) } else { Err(ForecasterError::Config(problems.join("; "))) }
+        if problems.is_empty() {
+            Ok(self.unchecked_engine())
+        } else {
+            Err(ForecasterError::Config(problems.join("; ")))
+        }
     }
 
     /// Every setting that is out of range, and what it must be.
@@ -120,12 +128,19 @@ impl ForecasterConfig {
             ("max_in_flight", self.max_in_flight),
             ("watch_lag", self.watch_lag),
             ("tail_records", self.tail_records),
-            ("kept_records", self.kept_records),
+            ("kept_models", self.kept_models),
+            ("kept_scores", self.kept_scores),
         ];
         let checks = [
             (!self.target.trim().is_empty(), "`target` must name a feature column".to_owned()),
-            (step_us > 0 && step_us % 1_000_000 == 0, format!("`window_size` {} must be whole seconds", self.window_size)),
-            (whole_steps, format!("`horizon` {} must be a multiple of `window_size` {}", self.horizon, self.window_size)),
+            (
+                step_us > 0 && step_us % 1_000_000 == 0,
+                format!("`window_size` {} must be whole seconds", self.window_size),
+            ),
+            (
+                whole_steps,
+                format!("`horizon` {} must be a multiple of `window_size` {}", self.horizon, self.window_size),
+            ),
             (!self.levels.is_empty() && ascending && levels_fit, "`levels` must ascend within (0, 1)".to_owned()),
             (self.snapshot_interval.micros() > 0, "`snapshot_interval` must be positive".to_owned()),
         ];

@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn numbers_and_texts_come_back_as_they_were() {
         // Fractions of many digits, of which plain JSON misses about one in ten.
-        let numbers: Vec<f64> = (1..2_000).map(|n| f64::from(n).sqrt() * 1e3).chain([0.0, -0.0, f64::MAX, f64::MIN_POSITIVE]).collect();
+        let numbers: Vec<f64> =
+            (1..2_000).map(|n| f64::from(n).sqrt() * 1e3).chain([0.0, -0.0, f64::MAX, f64::MIN_POSITIVE]).collect();
         let texts = ["f64:0", "txt:f64:0", "plain", ""].map(str::to_owned);
         let value = BTreeMap::from([("numbers", (numbers, 7_i64, texts, Some(0.1_f32)))]);
         let bytes = to_vec(&value).expect("writes");

@@ -68,8 +68,8 @@ fn watched(
     match forecast {
         Ok(forecast) if workload.is_empty() || forecast.workload == workload => Some(Ok(Forecast::clone(&forecast))),
         Ok(_) => None,
-        Err(BroadcastStreamRecvError::Lagged(missed)) => {
-            Some(Err(Status::resource_exhausted(format!("{missed} forecasts were missed: read faster, and watch again"))))
-        }
+        Err(BroadcastStreamRecvError::Lagged(missed)) => Some(Err(Status::resource_exhausted(format!(
+            "{missed} forecasts were missed: read faster, and watch again"
+        )))),
     }
 }

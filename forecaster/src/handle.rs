@@ -7,6 +7,7 @@ use headroom_proto::v1::forecast_service_server::ForecastServiceServer;
 use headroom_proto::v1::{Forecast, Model};
 use tokio::sync::broadcast;
 
+use crate::ForecasterConfig;
 use crate::grpc::ForecastGrpc;
 use crate::view::{ScoreView, View};
 
@@ -25,12 +26,12 @@ struct Shared {
 }
 
 impl ForecasterHandle {
-    pub(crate) fn new(watch_lag: usize, kept_records: usize) -> Self {
+    pub(crate) fn new(config: &ForecasterConfig) -> Self {
         let status = StageStatus { stage: "forecast".to_owned(), ..StageStatus::default() };
         let shared = Shared {
             status: Mutex::new(status),
-            view: Mutex::new(View::new(kept_records)),
-            watchers: Mutex::new(Some(broadcast::Sender::new(watch_lag))),
+            view: Mutex::new(View::new(config.kept_models, config.kept_scores)),
+            watchers: Mutex::new(Some(broadcast::Sender::new(config.watch_lag))),
         };
         Self { shared: Arc::new(shared) }
     }

@@ -43,7 +43,9 @@ impl Intake {
         let inputs = broker.consumer(GROUP)?;
         let mut parts = Vec::new();
         for topic in INPUTS {
-            parts.extend(starts(broker, positions, topic).await?.into_iter().map(|(p, next)| (topic, p, Start::Offset(next))));
+            parts.extend(
+                starts(broker, positions, topic).await?.into_iter().map(|(p, next)| (topic, p, Start::Offset(next))),
+            );
         }
         inputs.assign(&parts).await?;
         let signals = broker.consumer(GROUP)?;
@@ -54,7 +56,10 @@ impl Intake {
     }
 
     /// Reads until told to stop or the first error, which is the last thing it sends. The consumer is for commits.
-    pub(crate) fn spawn(mut self, shutdown: CancellationToken) -> (mpsc::Receiver<Result<Batch, BrokerError>>, Arc<Consumer>) {
+    pub(crate) fn spawn(
+        mut self,
+        shutdown: CancellationToken,
+    ) -> (mpsc::Receiver<Result<Batch, BrokerError>>, Arc<Consumer>) {
         let (sender, receiver) = mpsc::channel(BATCHES_AHEAD);
         let inputs = Arc::clone(&self.inputs);
         tokio::spawn(async move {
@@ -122,7 +127,13 @@ async fn starts(broker: &Broker, positions: &Positions, topic: Topic) -> Result<
     for (partition, low, _) in broker.ends(topic).await? {
         let next = positions.next(topic.name(), partition).unwrap_or(low);
         if next < low {
-            tracing::warn!(topic = topic.name(), partition, next, low, "records are gone from the topic: a gap remains");
+            tracing::warn!(
+                topic = topic.name(),
+                partition,
+                next,
+                low,
+                "records are gone from the topic: a gap remains"
+            );
         }
         starts.push((partition, next.max(low)));
     }

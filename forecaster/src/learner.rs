@@ -106,7 +106,8 @@ impl Learners {
 
     fn signal(&mut self, record: &Received, now: EventTime, turn: &mut Turn) -> Result<(), String> {
         let received_at = record.time.unwrap_or(now);
-        let signal = signal::from_record(&record.headers, &record.value, received_at).map_err(|error| error.to_string())?;
+        let signal =
+            signal::from_record(&record.headers, &record.value, received_at).map_err(|error| error.to_string())?;
         let added = self.state.signals.add(signal.clone(), self.config.max_signals);
         if added == Added::Repeat {
             turn.tally.add(Fate::Repeat, 1);
@@ -172,6 +173,9 @@ impl Learners {
         let is_new = |at_us: i64| published_us.is_none_or(|published_us| at_us > published_us);
         let forecasts = self.config.forecast_from.is_none_or(|from| window.end_us >= from.micros());
         let models = workload.observe(&window, lineage, &self.state.positions);
+        if workload.origin_us() != Some(window.end_us) {
+            return Fate::Stale;
+        }
         turn.models.extend(models.into_iter().filter(|_| is_new(window.end_us)).map(|model| (window.end_us, model)));
         if forecasts {
             let forecast = workload.forecast(&window, lineage);
@@ -187,7 +191,11 @@ impl Learners {
         if !self.limit_logged {
             self.limit_logged = true;
             let limit = self.config.max_workloads;
-            tracing::warn!(workload, limit, "too many workloads: this one and others are not forecast; raise max_workloads");
+            tracing::warn!(
+                workload,
+                limit,
+                "too many workloads: this one and others are not forecast; raise max_workloads"
+            );
         }
     }
 }

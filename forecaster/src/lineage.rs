@@ -59,7 +59,9 @@ impl<'a> Lineage<'a> {
             train_steps: card.steps,
             train_signals: card.signals,
             train_outcomes: card.outcomes,
-            table_versions: offsets.map(|(topic, partition, next)| (format!("{}/{partition}", topic.name()), next)).collect(),
+            table_versions: offsets
+                .map(|(topic, partition, next)| (format!("{}/{partition}", topic.name()), next))
+                .collect(),
             feature_schema_hash: self.schema_hash.to_owned(),
             code_version: CODE_VERSION.to_owned(),
             parameters_json: card.parameters.to_string(),
@@ -98,7 +100,8 @@ pub(crate) fn scored(model: &Model, score: &MaturedScore, until_us: i64) -> Mode
         (SCORED_TO, (from_us + HOUR_US) as f64),
     ];
     // An hour without load has no relative loss.
-    let scores = scores.into_iter().filter(|(_, score)| score.is_finite()).map(|(name, score)| (name.to_owned(), score));
+    let scores =
+        scores.into_iter().filter(|(_, score)| score.is_finite()).map(|(name, score)| (name.to_owned(), score));
     Model { scores: scores.collect(), reason: SCORED.to_owned(), ..model.clone() }
 }
 

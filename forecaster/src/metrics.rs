@@ -22,7 +22,7 @@ pub(crate) enum Fate {
     OtherWindow,
     /// A record that was read before.
     Repeat,
-    /// A window that is older than what its engine has seen, or a later revision of one.
+    /// A window that its engine has no place for: older than what it has seen, a later revision, off the steps.
     Stale,
     /// A window of a workload beyond the limit.
     BeyondLimit,
@@ -101,7 +101,11 @@ impl Metrics {
     pub(crate) fn register(registry: &mut Registry) -> Self {
         let metrics = Self::default();
         let name = |noun: &str| format!("headroom_forecast_{noun}");
-        registry.register(name("inputs"), "Window rows, signals and outcomes, by what became of them", metrics.inputs.clone());
+        registry.register(
+            name("inputs"),
+            "Window rows, signals and outcomes, by what became of them",
+            metrics.inputs.clone(),
+        );
         registry.register(name("forecasts"), "Forecasts published, abstentions included", metrics.forecasts.clone());
         registry.register(name("abstentions"), "Forecasts without values", metrics.abstentions.clone());
         registry.register(name("models"), "Model records published", metrics.models.clone());
@@ -109,9 +113,21 @@ impl Metrics {
         registry.register(name("in_flight"), "Forecasts sent and not yet acknowledged", metrics.in_flight.clone());
         registry.register(name("snapshot_bytes"), "Size of the newest snapshot", metrics.snapshot_bytes.clone());
         registry.register(name("wql"), "Weighted quantile loss of the last scored hour", metrics.wql.clone());
-        registry.register(name("wape"), "Weighted absolute percentage error of the last scored hour", metrics.wape.clone());
-        registry.register(name("coverage_80"), "Share within the 80 % interval, last scored hour", metrics.coverage_80.clone());
-        registry.register(name("coverage_95"), "Share within the 95 % interval, last scored hour", metrics.coverage_95.clone());
+        registry.register(
+            name("wape"),
+            "Weighted absolute percentage error of the last scored hour",
+            metrics.wape.clone(),
+        );
+        registry.register(
+            name("coverage_80"),
+            "Share within the 80 % interval, last scored hour",
+            metrics.coverage_80.clone(),
+        );
+        registry.register(
+            name("coverage_95"),
+            "Share within the 95 % interval, last scored hour",
+            metrics.coverage_95.clone(),
+        );
         metrics
     }
 
@@ -124,8 +140,12 @@ impl Metrics {
     /// Shows the scores of an hour, by workload (bounded by the limit on them) and family.
     pub(crate) fn score(&self, view: &ScoreView) {
         let labels = vec![("workload", view.workload.clone()), ("family", view.family.clone())];
-        let gauges =
-            [("wql", &self.wql), ("wape", &self.wape), ("coverage_80", &self.coverage_80), ("coverage_95", &self.coverage_95)];
+        let gauges = [
+            ("wql", &self.wql),
+            ("wape", &self.wape),
+            ("coverage_80", &self.coverage_80),
+            ("coverage_95", &self.coverage_95),
+        ];
         for (name, gauge) in gauges {
             if let Some(score) = view.scores.get(name) {
                 gauge.get_or_create(&labels).set(*score);

@@ -23,8 +23,11 @@ impl Positions {
 
     /// Every known position: topic, partition, next offset.
     pub(crate) fn next_offsets(&self) -> Vec<(Topic, i32, i64)> {
-        let known = self.next.iter().filter_map(|(name, partitions)| Topic::from_name(name).map(|topic| (topic, partitions)));
-        known.flat_map(|(topic, partitions)| partitions.iter().map(move |(partition, next)| (topic, *partition, *next))).collect()
+        let known =
+            self.next.iter().filter_map(|(name, partitions)| Topic::from_name(name).map(|topic| (topic, partitions)));
+        known
+            .flat_map(|(topic, partitions)| partitions.iter().map(move |(partition, next)| (topic, *partition, *next)))
+            .collect()
     }
 
     /// Notes that a record was read. False when it was read before: the offset, or its shard's sequence, is known.

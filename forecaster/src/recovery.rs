@@ -21,7 +21,11 @@ pub(crate) struct Recovered {
 
 /// Reads the snapshot, or starts with an empty state when there is none that fits; then the ends of the forecast
 /// partitions, since more may have been published than the state knows of.
-pub(crate) async fn recover(broker: &Broker, folder: &SnapshotFolder, tail_records: usize) -> Result<Recovered, BrokerError> {
+pub(crate) async fn recover(
+    broker: &Broker,
+    folder: &SnapshotFolder,
+    tail_records: usize,
+) -> Result<Recovered, BrokerError> {
     let mut state = match folder.read() {
         Found::State(state) => match misfit(broker, &state.positions).await? {
             None => *state,

@@ -66,7 +66,7 @@ impl ForecasterService {
     ) -> Result<(Self, ForecasterHandle), ForecasterError> {
         let engine = Engine::try_new(config.engine()?)?;
         let folder = SnapshotFolder::new(state_dir, fingerprint(&config)?);
-        let handle = ForecasterHandle::new(config.watch_lag, config.kept_records);
+        let handle = ForecasterHandle::new(&config);
         let metrics = Metrics::register(registry);
         let service = Self { config: Arc::new(config), engine, broker, clock, folder, metrics, handle: handle.clone() };
         Ok((service, handle))
@@ -191,7 +191,8 @@ impl Running {
     }
 
     async fn publish(&mut self, turn: Turn) -> Result<(), ForecasterError> {
-        let models = turn.models.iter().map(|(at_us, model)| message(Topic::Models, "Model", model, &model.workload, *at_us));
+        let models =
+            turn.models.iter().map(|(at_us, model)| message(Topic::Models, "Model", model, &model.workload, *at_us));
         let first: Vec<Record> = turn.dead.into_iter().map(|letter| letter.into_record()).chain(models).collect();
         self.outbox.send_first(first).await?;
         self.show_models(&turn.models);
@@ -232,7 +233,9 @@ impl Running {
     }
 
     fn handled(&self, handled_us: i64) {
-        self.service.handle.update(|status| status.event_time = status.event_time.max(Some(EventTime::from_micros(handled_us))));
+        self.service
+            .handle
+            .update(|status| status.event_time = status.event_time.max(Some(EventTime::from_micros(handled_us))));
     }
 
     /// Waits for what is under way, then writes the state.
@@ -245,8 +248,11 @@ impl Running {
             self.on_acked(&acked);
         }
         let folder = self.service.folder.clone();
-        let (bytes, positions) =
-            self.blocking(move |learners| folder.write(learners.state()).map(|bytes| (bytes, learners.state().positions.next_offsets()))).await??;
+        let (bytes, positions) = self
+            .blocking(move |learners| {
+                folder.write(learners.state()).map(|bytes| (bytes, learners.state().positions.next_offsets()))
+            })
+            .await??;
         self.service.metrics.snapshot_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         self.changed = false;
         if let Err(error) = self.inputs.commit(&positions) {
@@ -261,7 +267,8 @@ impl Running {
         work: impl FnOnce(&mut Learners) -> T + Send + 'static,
     ) -> Result<T, ForecasterError> {
         let learners = Arc::clone(&self.learners);
-        let done = tokio::task::spawn_blocking(move || work(&mut learners.lock().unwrap_or_else(PoisonError::into_inner)));
+        let done =
+            tokio::task::spawn_blocking(move || work(&mut learners.lock().unwrap_or_else(PoisonError::into_inner)));
         done.await.map_err(|_| ForecasterError::Stopped("the engine"))
     }
 }

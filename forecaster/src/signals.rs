@@ -35,7 +35,10 @@ impl SignalBook {
         let selects = |signal: &Signal| workload.is_selected(&signal.workloads);
         let withdrawn = !selects(signal);
         let concerned = !withdrawn
-            || self.revisions.iter().any(|known| known.signal_id == signal.signal_id && known.revision < signal.revision && selects(known));
+            || self
+                .revisions
+                .iter()
+                .any(|known| known.signal_id == signal.signal_id && known.revision < signal.revision && selects(known));
         concerned.then(|| KnownEvent {
             id: signal.signal_id.clone(),
             revision: signal.revision,

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use crate::{ForecasterError, exact};
 use crate::learner::State;
 use crate::windows::hex;
+use crate::{ForecasterError, exact};
 
 const MAGIC: &str = "headroom-forecaster";
 const VERSION: &str = "1";
@@ -104,7 +104,7 @@ pub(crate) fn sha256(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::{config, days, encoded, handle, learners, sale, window_records, with_state, START_US};
+    use crate::testing::{START_US, config, days, encoded, handle, learners, sale, window_records, with_state};
 
     fn found(folder: &SnapshotFolder) -> State {
         match folder.read() {

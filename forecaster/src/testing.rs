@@ -135,7 +135,8 @@ pub(crate) fn with_state(config: &ForecasterConfig, state: State) -> Learners {
 
 /// Hands over one batch whose first records have these offsets.
 pub(crate) fn handle(learners: &mut Learners, signals: Vec<Record>, windows: Vec<Record>, first_offset: i64) -> Turn {
-    let numbered = |records: Vec<Record>, first| (first..).zip(records).map(|(at, record)| received(record, at)).collect();
+    let numbered =
+        |records: Vec<Record>, first| (first..).zip(records).map(|(at, record)| received(record, at)).collect();
     let batch = Batch { signals: numbered(signals, 0), records: numbered(windows, first_offset) };
     learners.handle(batch, EventTime::from_micros(START_US))
 }

@@ -31,7 +31,8 @@ pub struct ScoreView {
 #[derive(Debug)]
 pub(crate) struct View {
     workloads: BTreeMap<String, WorkloadView>,
-    kept_records: usize,
+    kept_models: usize,
+    kept_scores: usize,
 }
 
 #[derive(Debug, Default)]
@@ -42,8 +43,8 @@ struct WorkloadView {
 }
 
 impl View {
-    pub(crate) fn new(kept_records: usize) -> Self {
-        Self { workloads: BTreeMap::new(), kept_records }
+    pub(crate) fn new(kept_models: usize, kept_scores: usize) -> Self {
+        Self { workloads: BTreeMap::new(), kept_models, kept_scores }
     }
 
     /// Takes a forecast in, unless a newer one is known.
@@ -58,9 +59,9 @@ impl View {
     pub(crate) fn model(&mut self, model: Model) {
         let workload = self.workloads.entry(model.workload.clone()).or_default();
         if model.reason == SCORED {
-            bounded_push(&mut workload.scores, lineage::score_view(model), self.kept_records);
+            bounded_push(&mut workload.scores, lineage::score_view(model), self.kept_scores);
         } else {
-            bounded_push(&mut workload.models, model, self.kept_records);
+            bounded_push(&mut workload.models, model, self.kept_models);
         }
     }
 

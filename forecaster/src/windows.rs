@@ -1,6 +1,8 @@
 //! Reads the target's values out of window records.
 
-use arrow::array::{Array, AsArray, BooleanArray, Float64Array, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    Array, AsArray, BooleanArray, Float64Array, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, Int32Type, TimestampMicrosecondType};
 use headroom_proto::codec::{CodecError, decode_stream};
@@ -74,11 +76,17 @@ struct Envelope<'a> {
 
 impl<'a> Envelope<'a> {
     fn of(batch: &'a RecordBatch) -> Result<Self, WindowError> {
-        let column = |name: &'static str, wanted: &'static str| batch.column_by_name(name).ok_or(WindowError::Column { name, wanted });
-        let int = |name| column(name, "Int32")?.as_primitive_opt::<Int32Type>().ok_or(WindowError::Column { name, wanted: "Int32" });
+        let column = |name: &'static str, wanted: &'static str| {
+            batch.column_by_name(name).ok_or(WindowError::Column { name, wanted })
+        };
+        let int = |name| {
+            column(name, "Int32")?.as_primitive_opt::<Int32Type>().ok_or(WindowError::Column { name, wanted: "Int32" })
+        };
         let time = |name| {
             let wanted = "a timestamp in microseconds";
-            column(name, wanted)?.as_primitive_opt::<TimestampMicrosecondType>().ok_or(WindowError::Column { name, wanted })
+            column(name, wanted)?
+                .as_primitive_opt::<TimestampMicrosecondType>()
+                .ok_or(WindowError::Column { name, wanted })
         };
         let workload = column("workload", "Utf8")?.as_string_opt::<i32>();
         let complete = column("complete", "Boolean")?.as_boolean_opt();
@@ -129,7 +137,12 @@ mod tests {
 
     #[test]
     fn other_sizes_are_left_and_the_order_is_by_end() {
-        let row = |size_s: i32, end_us: i64, value: Option<f64>| Row { size_s, end_us, value, ..Row::new("shop", end_us, 0.0) };
+        let row = |size_s: i32, end_us: i64, value: Option<f64>| Row {
+            size_s,
+            end_us,
+            value,
+            ..Row::new("shop", end_us, 0.0)
+        };
         let rows = [row(300, 2 * DAY_US, Some(2.0)), row(60, DAY_US, Some(9.0)), row(300, DAY_US, None)];
         let record = read(&window_bytes("requests_per_s", &rows), "requests_per_s", 300).expect("reads");
         let ends: Vec<i64> = record.windows.iter().map(|window| window.end_us).collect();

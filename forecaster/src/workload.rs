@@ -41,7 +41,12 @@ impl Workload {
     }
 
     /// Takes the next window in; returns the model records that follow.
-    pub(crate) fn observe(&mut self, window: &TargetWindow, lineage: &Lineage<'_>, positions: &Positions) -> Vec<Model> {
+    pub(crate) fn observe(
+        &mut self,
+        window: &TargetWindow,
+        lineage: &Lineage<'_>,
+        positions: &Positions,
+    ) -> Vec<Model> {
         let before_us = self.engine.origin_us().unwrap_or(window.start_us);
         let mut records = Vec::new();
         for note in self.engine.observe(window.start_us, window.value) {
@@ -57,7 +62,12 @@ impl Workload {
                 }
                 Note::Promoted { from, to, reason } => records.extend(self.promoted(&from, &to, &reason)),
                 Note::Ignored(reason) => {
-                    tracing::debug!(workload = window.workload, start_us = window.start_us, reason, "the engine made no use of it");
+                    tracing::debug!(
+                        workload = window.workload,
+                        start_us = window.start_us,
+                        reason,
+                        "the engine made no use of it"
+                    );
                 }
             }
         }

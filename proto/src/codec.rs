@@ -10,7 +10,7 @@ use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
-use arrow::ipc::reader::{RecordBatchDecoder, StreamReader};
+use arrow::ipc::reader::{RecordBatchDecoder, StreamDecoder};
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions, StreamWriter};
 use arrow::ipc::{CompressionType, root_as_message};
 use bytes::Bytes;
@@ -63,6 +63,14 @@ pub fn decode_bare(bytes: &[u8], schema: SchemaRef) -> Result<RecordBatch, Codec
     let message = root_as_message(message).map_err(|error| CodecError::Malformed(error.to_string()))?;
     let header = message.header_as_record_batch().ok_or_else(|| malformed("no record batch in the message"))?;
     let body = bytes.get((PREFIX + length).next_multiple_of(ALIGNMENT)..).ok_or_else(|| malformed("body cut short"))?;
+    // Arrow's decoder trusts the buffers' places and would panic on a body that was cut short.
+    let has = |start: i64, length: i64| {
+        let end = start.checked_add(length).and_then(|end| usize::try_from(end).ok());
+        start >= 0 && length >= 0 && end.is_some_and(|end| end <= body.len())
+    };
+    if header.buffers().is_some_and(|buffers| buffers.iter().any(|place| !has(place.offset(), place.length()))) {
+        return Err(malformed("body cut short"));
+    }
     let batch = RecordBatchDecoder::try_new(&Buffer::from(body), header, schema, &HashMap::new(), &message.version())?
         .with_require_alignment(false)
         .read_record_batch()?;
@@ -87,7 +95,17 @@ pub fn encode_stream(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Byte
 /// # Errors
 /// When the bytes are not an IPC stream.
 pub fn decode_stream(bytes: &[u8]) -> Result<Vec<RecordBatch>, CodecError> {
-    Ok(StreamReader::try_new(bytes, None)?.collect::<Result<Vec<_>, _>>()?)
+    // Not a `StreamReader`: that one believes the lengths in the bytes and reserves memory for them.
+    let (mut decoder, mut left) = (StreamDecoder::new(), Buffer::from(bytes));
+    let mut batches = Vec::new();
+    while !left.is_empty() {
+        batches.extend(decoder.decode(&mut left)?);
+    }
+    decoder.finish()?;
+    if decoder.schema().is_none() {
+        return Err(CodecError::Malformed("no schema".to_owned()));
+    }
+    Ok(batches)
 }
 
 #[cfg(test)]
@@ -126,6 +144,8 @@ mod tests {
             assert!(decode_bare(cut, schema::metrics()).is_err(), "cut at {end}");
         }
         assert!(decode_bare(b"{\"ts\": 1}, not arrow at all", schema::metrics()).is_err());
-        assert!(decode_stream(b"nonsense").is_err());
+        for foreign in [&b""[..], b"no", b"nonsense", b"{\"json\": true}"] {
+            assert!(decode_stream(foreign).is_err());
+        }
     }
 }

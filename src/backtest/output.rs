@@ -2,50 +2,24 @@
 
 use std::fmt;
 
+use headroom_forecaster::backtest::ModelScores;
 use serde::Serialize;
 
 use crate::scoreboard::Row;
 
-/// How well one model forecast.
-#[derive(Clone, Debug, Serialize)]
-pub(super) struct ModelRow {
-    /// Its name.
-    pub(super) model: String,
-    /// Twice the mean pinball loss over the quantiles .1 to .9, divided by the sum of the actuals.
-    pub(super) wql: Option<f64>,
-    /// The same within event windows.
-    pub(super) event_wql: Option<f64>,
-    /// The sum of the median's absolute errors, divided by the sum of the actuals.
-    pub(super) wape: Option<f64>,
-    /// The same within event windows.
-    pub(super) event_wape: Option<f64>,
-    /// The median's mean absolute error, divided by that of the day before on the history.
-    pub(super) mase: Option<f64>,
-    /// Share of the actuals between the quantiles .1 and .9.
-    pub(super) coverage_80: Option<f64>,
-    /// Share of the actuals between the quantiles .025 and .975.
-    pub(super) coverage_95: Option<f64>,
-    /// As `coverage_80`, within event windows.
-    pub(super) event_coverage_80: Option<f64>,
-    /// As `coverage_95`, within event windows.
-    pub(super) event_coverage_95: Option<f64>,
-}
-
-impl ModelRow {
-    /// The scores in the order of [`MODEL_COLUMNS`].
-    pub(super) fn scores(&self) -> [Option<f64>; 9] {
-        [
-            self.wql,
-            self.event_wql,
-            self.wape,
-            self.event_wape,
-            self.mase,
-            self.coverage_80,
-            self.coverage_95,
-            self.event_coverage_80,
-            self.event_coverage_95,
-        ]
-    }
+/// A model's scores in the order of [`MODEL_COLUMNS`].
+pub(super) fn scores_of(row: &ModelScores) -> [Option<f64>; 9] {
+    [
+        row.wql,
+        row.event_wql,
+        row.wape,
+        row.event_wape,
+        row.mase,
+        row.coverage_80,
+        row.coverage_95,
+        row.event_coverage_80,
+        row.event_coverage_95,
+    ]
 }
 
 /// Headings of a model's scores.
@@ -58,7 +32,7 @@ pub(super) struct Findings {
     /// The scoreboard.
     pub(super) policies: Vec<Row>,
     /// The forecasts' scores.
-    pub(super) models: Vec<ModelRow>,
+    pub(super) models: Vec<ModelScores>,
     /// What was measured, and how.
     #[serde(skip)]
     pub(super) premises: Vec<String>,
@@ -83,7 +57,7 @@ impl fmt::Display for Findings {
         }
         for row in &self.models {
             write!(f, "\n{:width$}", row.model)?;
-            for value in row.scores() {
+            for value in scores_of(row) {
                 write!(f, "  {:>10}", score(value))?;
             }
         }

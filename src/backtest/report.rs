@@ -10,7 +10,7 @@ use plotly::configuration::DisplayModeBar;
 use plotly::layout::{Axis, AxisType, Shape, ShapeLayer, ShapeLine, ShapeType};
 use plotly::{Configuration, Layout, Plot, Scatter};
 
-use super::output::{Findings, MODEL_COLUMNS, score};
+use super::output::{Findings, MODEL_COLUMNS, score, scores_of};
 use crate::scoreboard::Row;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1c2733}\
@@ -67,8 +67,8 @@ pub(super) fn html(findings: &Findings, courses: &[Course], signals: &[Signal]) 
 fn policies_table(rows: &[Row]) -> String {
     let mut table = String::from("<div class=\"scroll\"><table><tr><th>policy<th>violation minutes<th>unit hours<th>cost / oracle</tr>");
     for row in rows {
-        let (policy, ratio) = (escaped(&row.policy), score(row.cost_vs_oracle));
-        let cells = format!("<tr><td>{policy}<td>{:.0}<td>{:.0}<td>{ratio}</tr>", row.violation_minutes, row.unit_hours);
+        let (policy, ratio) = (escaped(&row.policy), row.cost_vs_oracle);
+        let cells = format!("<tr><td>{policy}<td>{:.0}<td>{:.0}<td>{ratio:.2}</tr>", row.violation_minutes, row.unit_hours);
         table.push_str(&cells);
     }
     table.push_str("</table></div>");
@@ -82,7 +82,7 @@ fn models_table(findings: &Findings) -> String {
     }
     for row in &findings.models {
         table.push_str(&format!("</tr><tr><td>{}", escaped(&row.model)));
-        for value in row.scores() {
+        for value in scores_of(row) {
             table.push_str(&format!("<td>{}", score(value)));
         }
     }
@@ -95,7 +95,7 @@ fn frontier(rows: &[Row]) -> Plot {
     let mut plot = Plot::new();
     for (ours, name, colour) in [(false, "others", FAINT), (true, "Headroom", AHEAD)] {
         let chosen: Vec<&Row> = rows.iter().filter(|row| row.policy.starts_with("headroom") == ours).collect();
-        let ratios = chosen.iter().map(|row| row.cost_vs_oracle.unwrap_or(f64::NAN)).collect();
+        let ratios = chosen.iter().map(|row| row.cost_vs_oracle).collect();
         let minutes = chosen.iter().map(|row| row.violation_minutes).collect();
         let trace = Scatter::new(ratios, minutes)
             .name(name)

@@ -54,7 +54,15 @@ fn every_origin_is_seen_and_every_model_is_scored() {
     let models: Vec<&str> = scores.iter().map(|score| score.model.as_str()).collect();
     assert_eq!(models, ["headroom", "ridge-events", "seasonal-naive", "augurs-mstl-ets"]);
     for score in &scores {
-        let all = [score.wql, score.event_wql, score.wape, score.event_wape, score.mase, score.coverage_80, score.event_coverage_95];
+        let all = [
+            score.wql,
+            score.event_wql,
+            score.wape,
+            score.event_wape,
+            score.mase,
+            score.coverage_80,
+            score.event_coverage_95,
+        ];
         assert!(all.iter().all(|score| score.is_some_and(|score| score >= 0.0)), "{score:?}");
     }
     let event_wape = |model: usize| scores[model].event_wape.expect("scored");

@@ -3,14 +3,19 @@ use headroom_proto::v1::Verdict;
 use super::*;
 use crate::ForecasterConfig;
 use crate::lineage::SCORED;
-use crate::testing::{DAY_US, HOUR_US, Row, START_US, STEP_US, config, days, encoded, handle, learners, sale, window_records};
+use crate::testing::{
+    DAY_US, HOUR_US, Row, START_US, STEP_US, config, days, encoded, handle, learners, sale, window_records,
+};
 
 fn run(rows: &[Row], signals: Vec<Record>) -> Turn {
     handle(&mut learners(&config()), signals, window_records(rows, 1), 0)
 }
 
 fn ordered(forecast: &Forecast) -> bool {
-    forecast.values.chunks(forecast.levels.len()).all(|step| step.is_sorted() && step.iter().all(|value| value.is_finite()))
+    forecast
+        .values
+        .chunks(forecast.levels.len())
+        .all(|step| step.is_sorted() && step.iter().all(|value| value.is_finite()))
 }
 
 #[test]
@@ -67,7 +72,8 @@ fn a_signal_acts_from_its_announcement_on_and_not_before() {
 #[test]
 fn models_carry_their_lineage_and_scores_follow_by_the_hour() {
     let turn = run(&days(12), vec![sale(START_US, START_US + DAY_US)]);
-    let (scored, trained): (Vec<_>, Vec<_>) = turn.models.iter().map(|(_, model)| model).partition(|model| model.reason == SCORED);
+    let (scored, trained): (Vec<_>, Vec<_>) =
+        turn.models.iter().map(|(_, model)| model).partition(|model| model.reason == SCORED);
     let first = trained.first().expect("a model was trained");
     assert_eq!((first.workload.as_str(), first.feature_schema_hash.len()), ("shop", 64));
     assert!(first.table_versions["headroom.windows/0"] > 0 && first.table_versions["headroom.signals/0"] == 1);
@@ -86,7 +92,8 @@ fn what_was_published_is_not_published_again() {
     let mut state = State::default();
     state.published.insert("shop".to_owned(), half_us);
     let rest = handle(&mut crate::testing::with_state(&config(), state), Vec::new(), window_records(&rows, 1), 0);
-    let expected: Vec<Forecast> = whole.forecasts.iter().filter(|forecast| forecast.origin_us > half_us).cloned().collect();
+    let expected: Vec<Forecast> =
+        whole.forecasts.iter().filter(|forecast| forecast.origin_us > half_us).cloned().collect();
     assert_eq!(encoded(&rest.forecasts), encoded(&expected));
     assert!(rest.models.iter().all(|(at_us, _)| *at_us > half_us));
 }

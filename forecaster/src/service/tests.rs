@@ -191,7 +191,8 @@ async fn clients_see_the_newest_forecasts_and_the_models() {
     let forecaster = ground.start();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = format!("http://{}", listener.local_addr().expect("an address"));
-    let server = Server::builder().add_service(forecaster.handle.grpc()).serve_with_incoming(TcpListenerStream::new(listener));
+    let server =
+        Server::builder().add_service(forecaster.handle.grpc()).serve_with_incoming(TcpListenerStream::new(listener));
     let server = tokio::spawn(server);
     let mut client = ForecastServiceClient::connect(address).await.expect("connects");
     let request = |workload: &str| LatestForecastRequest { workload: workload.to_owned() };

@@ -1,0 +1,93 @@
+//! Settings of the actuator.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use headroom_actuator_decide::PlannerConfig;
+use headroom_actuator_decide::policy::Stage;
+use headroom_proto::time::{Span, span_text};
+use serde::{Deserialize, Serialize};
+
+/// Settings of the actuator.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ActuatorConfig {
+    /// How much is done without a person: `observe` or `automate`.
+    pub stage: Stage,
+    /// Stages of single workloads.
+    pub stages: BTreeMap<String, Stage>,
+    /// How workloads are sized.
+    pub planner: PlannerConfig,
+    /// Sizing of single workloads, in place of `planner`.
+    pub planners: BTreeMap<String, PlannerConfig>,
+    /// Cedar policies in place of those shipped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub policy_file: Option<PathBuf>,
+    /// Length of the windows that decisions follow.
+    #[serde(with = "span_text")]
+    pub window_size: Span,
+    /// The feature column that is the load.
+    pub target: String,
+    /// A plan that waits this long for a person expires.
+    #[serde(with = "span_text")]
+    pub approval_ttl: Span,
+    /// An action is verified, and its outcome measured, over this time from when its units are ready.
+    #[serde(with = "span_text")]
+    pub hold: Span,
+    /// Wall time that a decision waits for its forecast before the guard decides alone.
+    #[serde(with = "span_text")]
+    pub forecast_patience: Span,
+    /// Plans and actions kept in memory for each workload.
+    pub kept_records: usize,
+    /// Records read at once.
+    pub max_poll_records: usize,
+}
+
+impl Default for ActuatorConfig {
+    fn default() -> Self {
+        Self {
+            stage: Stage::Observe,
+            stages: BTreeMap::new(),
+            planner: PlannerConfig::default(),
+            planners: BTreeMap::new(),
+            policy_file: None,
+            window_size: Span::from_mins(5),
+            target: "requests_per_s".to_owned(),
+            approval_ttl: Span::from_hours(1),
+            hold: Span::from_hours(1),
+            forecast_patience: Span::from_secs(30),
+            kept_records: 2_000,
+            max_poll_records: 500,
+        }
+    }
+}
+
+impl ActuatorConfig {
+    /// Everything that is out of range.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems: Vec<String> = self.planner.problems().into_iter().map(|p| format!("planner: {p}")).collect();
+        for (workload, planner) in &self.planners {
+            problems.extend(planner.problems().into_iter().map(|p| format!("planners.{workload}: {p}")));
+        }
+        if self.window_size.micros() < 1_000_000 || self.hold.micros() < self.window_size.micros() {
+            problems.push("`hold` must not be shorter than `window_size`, which must be a second or more".to_owned());
+        }
+        if self.kept_records == 0 || self.max_poll_records == 0 {
+            problems.push("`kept_records` and `max_poll_records` must be positive".to_owned());
+        }
+        problems
+    }
+
+    /// How a workload is sized.
+    #[must_use]
+    pub fn planner_of(&self, workload: &str) -> &PlannerConfig {
+        self.planners.get(workload).unwrap_or(&self.planner)
+    }
+
+    /// The stage of a workload.
+    #[must_use]
+    pub fn stage_of(&self, workload: &str) -> Stage {
+        self.stages.get(workload).copied().unwrap_or(self.stage)
+    }
+}

@@ -1,0 +1,85 @@
+//! `headroom.v1.ActuatorService`: requests go to the loop, which answers in its turn.
+
+use headroom_proto::v1::actuator_service_server::ActuatorService;
+use headroom_proto::v1::{
+    ActionRecord, ApproveRequest, ListActionsRequest, ListActionsResponse, ListPlansRequest, ListPlansResponse,
+    PauseRequest, RejectRequest, RollbackRequest, StatusRequest, StatusResponse, SwitchState,
+};
+use tokio::sync::{mpsc, oneshot};
+use tonic::{Request, Response, Status};
+
+use crate::service::Command;
+
+/// The service, over a channel to the loop.
+#[derive(Clone, Debug)]
+pub struct Rpc {
+    commands: mpsc::Sender<Command>,
+}
+
+impl Rpc {
+    pub(crate) fn new(commands: mpsc::Sender<Command>) -> Self {
+        Self { commands }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Status>>) -> Command) -> Result<T, Status> {
+        let (reply, answer) = oneshot::channel();
+        let gone = || Status::unavailable("the actuator is stopping");
+        self.commands.send(command(reply)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
+    }
+}
+
+fn named(actor: &str) -> Result<(), Status> {
+    if actor.trim().is_empty() { Err(Status::invalid_argument("`actor` is empty: say who you are")) } else { Ok(()) }
+}
+
+#[tonic::async_trait]
+impl ActuatorService for Rpc {
+    async fn list_plans(&self, request: Request<ListPlansRequest>) -> Result<Response<ListPlansResponse>, Status> {
+        let plans = self.ask(|reply| Command::ListPlans(request.into_inner(), reply)).await?;
+        Ok(Response::new(ListPlansResponse { plans }))
+    }
+
+    async fn list_actions(
+        &self,
+        request: Request<ListActionsRequest>,
+    ) -> Result<Response<ListActionsResponse>, Status> {
+        let actions = self.ask(|reply| Command::ListActions(request.into_inner(), reply)).await?;
+        Ok(Response::new(ListActionsResponse { actions }))
+    }
+
+    async fn approve(&self, request: Request<ApproveRequest>) -> Result<Response<ActionRecord>, Status> {
+        let request = request.into_inner();
+        named(&request.actor)?;
+        self.ask(|reply| Command::Approve(request, reply)).await.map(Response::new)
+    }
+
+    async fn reject(&self, request: Request<RejectRequest>) -> Result<Response<ActionRecord>, Status> {
+        let request = request.into_inner();
+        named(&request.actor)?;
+        self.ask(|reply| Command::Reject(request, reply)).await.map(Response::new)
+    }
+
+    async fn rollback(&self, request: Request<RollbackRequest>) -> Result<Response<ActionRecord>, Status> {
+        let request = request.into_inner();
+        named(&request.actor)?;
+        self.ask(|reply| Command::Rollback(request, reply)).await.map(Response::new)
+    }
+
+    async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<SwitchState>, Status> {
+        let request = request.into_inner();
+        named(&request.actor)?;
+        self.ask(|reply| Command::Switch(request, true, reply)).await.map(Response::new)
+    }
+
+    async fn resume(&self, request: Request<PauseRequest>) -> Result<Response<SwitchState>, Status> {
+        let request = request.into_inner();
+        named(&request.actor)?;
+        self.ask(|reply| Command::Switch(request, false, reply)).await.map(Response::new)
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let workloads = self.ask(Command::Status).await?;
+        Ok(Response::new(StatusResponse { workloads }))
+    }
+}

@@ -1,0 +1,34 @@
+//! Plans, moves, switches and outcomes as records of their topics.
+
+use headroom_ingest_broker::Record;
+use headroom_proto::topics::Topic;
+use headroom_proto::v1::{ActionRecord, Outcome, Plan, Switch};
+use headroom_proto::{EventTime, headers};
+use prost::Message;
+
+/// A plan.
+pub(crate) fn plan(plan: &Plan) -> Record {
+    record(Topic::Plans, &plan.workload, "Plan", plan.decided_at_us, plan)
+}
+
+/// A move of an action.
+pub(crate) fn action(action: &ActionRecord) -> Record {
+    record(Topic::Actions, &action.workload, "ActionRecord", action.at_us, action)
+}
+
+/// A switch; one for all workloads goes under the empty key.
+pub(crate) fn switch(switch: &Switch) -> Record {
+    record(Topic::Actions, &switch.workload, "Switch", switch.at_us, switch)
+}
+
+/// A measured outcome.
+pub(crate) fn outcome(outcome: &Outcome) -> Record {
+    record(Topic::Outcomes, &outcome.workload, "Outcome", outcome.measured_to_us, outcome)
+}
+
+fn record(topic: Topic, workload: &str, message: &str, at_us: i64, value: &impl Message) -> Record {
+    Record::new(topic, value.encode_to_vec())
+        .key(workload.to_owned())
+        .header(headers::MESSAGE, message.to_owned())
+        .time(EventTime::from_micros(at_us))
+}

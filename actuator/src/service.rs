@@ -1,0 +1,312 @@
+//! The actuator's loop: windows and forecasts in, plans and actions out, people's commands in between.
+//!
+//! For each window that closes, once its forecast is there, the planner decides. A decision that changes units becomes a
+//! plan and an action. Its moves up to `intended` are acknowledged by the broker before the target is asked; a crash in
+//! between is mended by replaying the actions topic and asking again under the same key.
+
+mod act;
+mod commands;
+mod recover;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::datatypes::{Float64Type, Int32Type, TimestampMicrosecondType};
+use headroom_actuator_decide::policy::{self, Policy};
+use headroom_ingest_broker::{Broker, Consumer, Producer, Received, Record};
+use headroom_proto::status::{StageState, StageStatus};
+use headroom_proto::topics::Topic;
+use headroom_proto::v1::Forecast;
+use headroom_proto::v1::actuator_service_server::ActuatorServiceServer;
+use headroom_proto::{Clock, EventTime, codec, headers, schema};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use prost::Message;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::grpc::Rpc;
+use crate::workload::Workload;
+use crate::{ActuatorConfig, ActuatorError, Target};
+pub(crate) use commands::Command;
+
+const POLL: Duration = Duration::from_millis(20);
+const MAX_COMMANDS: usize = 64;
+
+/// Counted since the start.
+#[derive(Clone, Debug, Default)]
+struct Counters {
+    decisions: Counter,
+    actions: Counter,
+    outcomes: Counter,
+    guard_alone: Counter,
+    set_aside: Counter,
+}
+
+/// Asks the actuator and says how it is doing.
+#[derive(Clone, Debug)]
+pub struct ActuatorHandle {
+    commands: mpsc::Sender<Command>,
+    status: Arc<Mutex<StageStatus>>,
+}
+
+/// The actuator.
+pub struct ActuatorService {
+    config: ActuatorConfig,
+    broker: Broker,
+    clock: Clock,
+    target: Arc<dyn Target>,
+    policy: Policy,
+    commands: mpsc::Receiver<Command>,
+    handle: ActuatorHandle,
+    counters: Counters,
+}
+
+/// Everything that can happen.
+enum Event {
+    Records(Vec<Received>),
+    Command(Command),
+    Shutdown,
+}
+
+/// What the loop works on.
+struct Work {
+    config: ActuatorConfig,
+    clock: Clock,
+    target: Arc<dyn Target>,
+    policy: Policy,
+    producer: Producer,
+    counters: Counters,
+    workloads: BTreeMap<String, Workload>,
+    /// Workloads that a person has stopped; the empty name stops all.
+    paused: BTreeSet<String>,
+    /// Actions whose outcome is on its topic, and plans that are on theirs.
+    known_outcomes: BTreeSet<String>,
+    known_plans: BTreeSet<String>,
+    /// Last sequence seen of each shard of windows.
+    shards: BTreeMap<String, u64>,
+    /// Records to send, in order, at the end of the turn or before an effect.
+    outbox: Vec<Record>,
+    reached: Option<EventTime>,
+}
+
+impl ActuatorService {
+    /// An actuator over one target.
+    ///
+    /// # Errors
+    /// When a setting is out of range or the policy cannot be used.
+    pub fn new(
+        config: ActuatorConfig,
+        broker: Broker,
+        clock: Clock,
+        target: Arc<dyn Target>,
+        registry: &mut Registry,
+    ) -> Result<(Self, ActuatorHandle), ActuatorError> {
+        let problems = config.problems();
+        if !problems.is_empty() {
+            return Err(ActuatorError::Config(problems.join("; ")));
+        }
+        let policy = match &config.policy_file {
+            None => Policy::parse(policy::DEFAULT)?,
+            Some(path) => {
+                let text = std::fs::read_to_string(path).map_err(|error| ActuatorError::PolicyFile {
+                    path: path.display().to_string(),
+                    problem: error.to_string(),
+                })?;
+                Policy::parse(&text)?
+            }
+        };
+        let counters = Counters::default();
+        for (name, help, counter) in [
+            ("headroom_actuate_decisions", "decisions made", &counters.decisions),
+            ("headroom_actuate_actions", "changes applied to targets", &counters.actions),
+            ("headroom_actuate_outcomes", "outcomes measured", &counters.outcomes),
+            ("headroom_actuate_guard_alone", "decisions without a forecast to trust", &counters.guard_alone),
+            ("headroom_actuate_set_aside_records", "records not used: repeats and what cannot be read", &counters.set_aside),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        let (sender, commands) = mpsc::channel(MAX_COMMANDS);
+        let status = StageStatus { stage: "actuate".to_owned(), ..StageStatus::default() };
+        let handle = ActuatorHandle { commands: sender, status: Arc::new(Mutex::new(status)) };
+        Ok((Self { config, broker, clock, target, policy, commands, handle: handle.clone(), counters }, handle))
+    }
+
+    /// Runs until shutdown.
+    ///
+    /// # Errors
+    /// When the broker or the target fails for good, or the record of actions does not hold.
+    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ActuatorError> {
+        let handle = self.handle.clone();
+        let outcome = self.actuate(shutdown).await;
+        handle.update(|status| match &outcome {
+            Ok(()) => status.state = StageState::Drained,
+            Err(error) => {
+                status.state = StageState::Failed;
+                status.note = error.to_string();
+            }
+        });
+        outcome
+    }
+
+    async fn actuate(self, shutdown: CancellationToken) -> Result<(), ActuatorError> {
+        let (broker, handle, mut commands) = (self.broker.clone(), self.handle.clone(), self.commands);
+        let mut work = Work {
+            producer: broker.producer()?,
+            config: self.config,
+            clock: self.clock,
+            target: self.target,
+            policy: self.policy,
+            counters: self.counters,
+            workloads: BTreeMap::new(),
+            paused: BTreeSet::new(),
+            known_outcomes: BTreeSet::new(),
+            known_plans: BTreeSet::new(),
+            shards: BTreeMap::new(),
+            outbox: Vec::new(),
+            reached: None,
+        };
+        let start = work.recover(&broker).await?;
+        let consumer = broker.consumer("headroom-actuate")?;
+        consumer.assign_all(&[Topic::Windows, Topic::Forecasts], start).await?;
+        handle.update(|status| status.state = StageState::Running);
+        loop {
+            match next(&consumer, &mut commands, &shutdown, work.config.max_poll_records).await? {
+                Event::Records(records) => {
+                    handle.update(|status| status.records_in += u64::try_from(records.len()).unwrap_or(0));
+                    for record in records {
+                        work.take_in(record);
+                    }
+                    work.decide_due().await?;
+                }
+                Event::Command(command) => work.obey(command).await?,
+                Event::Shutdown => return work.flush().await,
+            }
+            work.flush().await?;
+            handle.update(|status| {
+                status.event_time = work.reached;
+                status.records_out = work.counters.actions.get();
+                status.set_aside = work.counters.set_aside.get();
+                status.note = work.summary();
+            });
+        }
+    }
+}
+
+async fn next(
+    consumer: &Consumer,
+    commands: &mut mpsc::Receiver<Command>,
+    shutdown: &CancellationToken,
+    max: usize,
+) -> Result<Event, ActuatorError> {
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Ok(Event::Shutdown),
+        Some(command) = commands.recv() => Ok(Event::Command(command)),
+        records = consumer.poll(max, POLL) => Ok(Event::Records(records?)),
+    }
+}
+
+impl Work {
+    /// Files a record under its workload; what cannot be used is counted.
+    fn take_in(&mut self, record: Received) {
+        let taken = if record.topic == Topic::Forecasts { self.take_forecast(&record) } else { self.take_windows(&record) };
+        if let Err(reason) = taken {
+            self.counters.set_aside.inc();
+            tracing::debug!(reason, origin = record.origin(), "record not used");
+        }
+    }
+
+    fn take_forecast(&mut self, record: &Received) -> Result<(), String> {
+        let forecast = Forecast::decode(&*record.value).map_err(|error| error.to_string())?;
+        let workload = workload_of(&mut self.workloads, &forecast.workload);
+        if forecast.origin_us <= workload.last_decided.micros() {
+            return Err("decided already".to_owned());
+        }
+        workload.forecasts.insert(forecast.origin_us, forecast);
+        Ok(())
+    }
+
+    fn take_windows(&mut self, record: &Received) -> Result<(), String> {
+        let shard = record.header(headers::SHARD).unwrap_or_default().to_owned();
+        let sequence: u64 = record.header(headers::SEQUENCE).and_then(|text| text.parse().ok()).unwrap_or(0);
+        let last = self.shards.entry(shard).or_default();
+        if sequence > 0 && sequence <= *last {
+            return Err("a repeat".to_owned());
+        }
+        *last = sequence.max(*last);
+        let size_s = i32::try_from(self.config.window_size.micros() / 1_000_000).unwrap_or(i32::MAX);
+        for batch in codec::decode_stream(&record.value).map_err(|error| error.to_string())? {
+            for (name, end_us, load) in loads(&batch, &self.config.target, size_s).unwrap_or_default() {
+                let workload = workload_of(&mut self.workloads, &name);
+                workload.windows.insert(end_us, (load, Instant::now()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends what waits; everything is acknowledged when it returns.
+    async fn flush(&mut self) -> Result<(), ActuatorError> {
+        if !self.outbox.is_empty() {
+            self.producer.send_all(std::mem::take(&mut self.outbox)).await?;
+        }
+        Ok(())
+    }
+
+    fn is_paused(&self, workload: &str) -> bool {
+        self.paused.contains("") || self.paused.contains(workload)
+    }
+
+    fn summary(&self) -> String {
+        let units: Vec<String> = self
+            .workloads
+            .values()
+            .take(3)
+            .map(|workload| format!("{}: {} units", workload.name, workload.commanded.unwrap_or(0)))
+            .collect();
+        let stopped = if self.paused.is_empty() { "" } else { "; paused by a person" };
+        format!("{}{stopped}", units.join(", "))
+    }
+}
+
+/// The workload of that name, new when it is seen first.
+fn workload_of<'a>(workloads: &'a mut BTreeMap<String, Workload>, name: &str) -> &'a mut Workload {
+    workloads.entry(name.to_owned()).or_insert_with(|| Workload::new(name))
+}
+
+/// Workload, end and load of each window of that size.
+fn loads(batch: &RecordBatch, target: &str, size_s: i32) -> Option<Vec<(String, i64, f64)>> {
+    let names = batch.column_by_name(schema::WORKLOAD)?.as_string_opt::<i32>()?;
+    let ends = batch.column_by_name("window_end")?.as_primitive_opt::<TimestampMicrosecondType>()?;
+    let sizes = batch.column_by_name("window_size_s")?.as_primitive_opt::<Int32Type>()?;
+    let values = batch.column_by_name(target)?.as_primitive_opt::<Float64Type>()?;
+    let rows = (0..batch.num_rows()).filter(|row| sizes.value(*row) == size_s && values.is_valid(*row));
+    Some(rows.map(|row| (names.value(row).to_owned(), ends.value(row), values.value(row))).collect())
+}
+
+impl ActuatorHandle {
+    /// How the actuator is doing; its event time is the last decision's.
+    #[must_use]
+    pub fn status(&self) -> StageStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The gRPC service.
+    #[must_use]
+    pub fn grpc(&self) -> ActuatorServiceServer<Rpc> {
+        ActuatorServiceServer::new(Rpc::new(self.commands.clone()))
+    }
+
+    fn update(&self, change: impl FnOnce(&mut StageStatus)) {
+        change(&mut self.status.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+impl std::fmt::Debug for ActuatorService {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ActuatorService").field("config", &self.config).finish_non_exhaustive()
+    }
+}

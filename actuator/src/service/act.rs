@@ -1,0 +1,293 @@
+//! Decisions and what follows from them.
+
+use std::time::Duration;
+
+use headroom_actuator_decide::policy::Question;
+use headroom_actuator_decide::{Decision, ForecastView, Observation, audit, decide};
+use headroom_proto::EventTime;
+use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Plan, Verdict};
+
+use super::Work;
+use crate::workload::{Measuring, Workload};
+use crate::{ActuatorError, ApplyRequest, journal};
+
+impl Work {
+    /// Decides for every window whose forecast is there, in order.
+    pub(super) async fn decide_due(&mut self) -> Result<(), ActuatorError> {
+        let patience = Duration::from_micros(self.config.forecast_patience.micros().unsigned_abs());
+        let names: Vec<String> = self.workloads.keys().cloned().collect();
+        for name in names {
+            while let Some((at, load, forecast)) = self.workloads.get_mut(&name).and_then(|w| w.due(patience)) {
+                self.measure(&name, at, load).await?;
+                let is_new = self.workloads.get(&name).is_some_and(|workload| at > workload.last_decided);
+                if is_new {
+                    self.decide(&name, at, load, forecast).await?;
+                }
+                self.reached = self.reached.max(Some(at));
+                self.clock.advance(at);
+            }
+        }
+        Ok(())
+    }
+
+    async fn decide(&mut self, name: &str, at: EventTime, load: f64, forecast: Option<Forecast>) -> Result<(), ActuatorError> {
+        let commanded = self.commanded(name, at).await?;
+        let planner = self.config.planner_of(name).clone();
+        let Some(workload) = self.workloads.get_mut(name) else { return Ok(()) };
+        workload.last_decided = at;
+        workload.last_load = load;
+        workload.verdict = forecast.as_ref().map_or("none", |forecast| verdict_word(forecast.verdict())).to_owned();
+        let view = forecast.as_ref().map(|forecast| ForecastView {
+            origin_us: forecast.origin_us,
+            step_us: forecast.step_us,
+            levels: &forecast.levels,
+            values: &forecast.values,
+            verdict: forecast.verdict(),
+        });
+        let seen = Observation { now: at, load: Some(load), units_commanded: commanded, last_change: workload.last_change };
+        let decision = decide(&planner, &seen, view.as_ref());
+        self.counters.decisions.inc();
+        if !matches!(workload.verdict.as_str(), "fresh" | "suspect") {
+            self.counters.guard_alone.inc();
+        }
+        self.expire(name, at)?;
+        if decision.units_now == commanded || self.is_paused(name) {
+            return Ok(());
+        }
+        self.propose(name, at, load, commanded, &decision, forecast.as_ref()).await
+    }
+
+    /// A plan and its action; carried out when the policy allows it.
+    async fn propose(
+        &mut self,
+        name: &str,
+        at: EventTime,
+        load: f64,
+        commanded: u32,
+        decision: &Decision,
+        forecast: Option<&Forecast>,
+    ) -> Result<(), ActuatorError> {
+        let plan = self.plan(name, at, load, commanded, decision, forecast);
+        let Some(workload) = self.workloads.get_mut(name) else { return Ok(()) };
+        if let Some(waiting) = workload.waiting().cloned() {
+            if waiting.units_after == decision.units_now {
+                return Ok(());
+            }
+            let reason = format!("a newer plan asks for {} units", decision.units_now);
+            let record = workload.moved(&waiting, ActionState::Superseded, at, "planner", reason);
+            self.outbox.extend(record.ok().as_ref().map(journal::action));
+        }
+        let action = ActionRecord {
+            action_id: format!("{name}-{}", at.micros() / 1_000_000),
+            plan_id: plan.plan_id.clone(),
+            workload: name.to_owned(),
+            target: self.target.name().to_owned(),
+            units_before: commanded,
+            units_after: decision.units_now,
+            idempotency_key: format!("{name}/{}", at.micros()),
+            stage: self.config.stage_of(name).name().to_owned(),
+            policy_version: self.policy.version().to_owned(),
+            plan_hash: plan.plan_hash.clone(),
+            model_version: plan.model_version.clone(),
+            verdict: plan.verdict.clone(),
+            signal_ids: plan.signal_ids.clone(),
+            expected_peak: decision.expected_peak,
+            undo_units: commanded,
+            decided_at_us: at.micros(),
+            ..ActionRecord::default()
+        };
+        if self.known_plans.insert(plan.plan_id.clone()) {
+            self.outbox.push(journal::plan(&plan));
+        }
+        let Some(workload) = self.workloads.get_mut(name) else { return Ok(()) };
+        workload.plans.push_back(plan);
+        workload.trim(self.config.kept_records);
+        self.advance(&action, ActionState::Proposed, at, "planner", decision.reason.clone())?;
+        self.carry_on(&action, at).await
+    }
+
+    /// Asks the policy, and carries the action out when it is allowed.
+    pub(super) async fn carry_on(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
+        let answer = self.policy.ask(&Question {
+            person: None,
+            action: "apply",
+            workload: &action.workload,
+            stage: self.config.stage_of(&action.workload),
+            verdict: &action.verdict,
+            paused: self.is_paused(&action.workload),
+            reversible: true,
+            units_before: action.units_before,
+            units_after: action.units_after,
+        })?;
+        if !answer.allowed {
+            return Ok(());
+        }
+        let reason = format!("permitted by {}", answer.rules.join(", "));
+        self.advance(action, ActionState::Approved, at, "policy", reason)?;
+        self.intend_and_apply(action, at).await
+    }
+
+    /// From approved to holding.
+    pub(super) async fn intend_and_apply(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
+        let reason = format!("{} -> {} units", action.units_before, action.units_after);
+        self.advance(action, ActionState::Intended, at, "actuator", reason)?;
+        self.flush().await?;
+        self.apply_intended(action, at).await
+    }
+
+    /// The effect, which may have happened before a crash: the target drops a repeat by its key.
+    pub(super) async fn apply_intended(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
+        let request = ApplyRequest {
+            workload: action.workload.clone(),
+            units: action.units_after,
+            idempotency_key: action.idempotency_key.clone(),
+            at: EventTime::from_micros(action.decided_at_us).max(at),
+        };
+        if let Err(error) = self.target.apply(&request).await {
+            tracing::error!(%error, action = action.action_id, "the target did not take the change");
+            return self.advance(action, ActionState::Failed, at, "actuator", error.to_string());
+        }
+        self.counters.actions.inc();
+        self.advance(action, ActionState::Applied, at, "actuator", "the target has taken the change".to_owned())?;
+        self.finish_measuring(&action.workload, at, true)?;
+        self.hold(action, at)
+    }
+
+    /// Begins to measure the effect.
+    pub(super) fn hold(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
+        let ready = EventTime::from_micros(action.decided_at_us) + self.config.planner_of(&action.workload).lead_time;
+        let reason = format!("its units are ready by {ready}");
+        self.advance(action, ActionState::Holding, at, "verifier", reason)?;
+        if let Some(workload) = self.workloads.get_mut(&action.workload) {
+            workload.measuring = Some(Measuring::new(action.clone(), ready, ready + self.config.hold));
+        }
+        Ok(())
+    }
+
+    /// Adds a window to what is being measured, and ends that when its time is over.
+    pub(super) async fn measure(&mut self, name: &str, at: EventTime, load: f64) -> Result<(), ActuatorError> {
+        let planner = self.config.planner_of(name);
+        let window = self.config.window_size;
+        let (capacity, violation) = (planner.unit_capacity, planner.violation_utilisation);
+        let ready = self.target.observe(name, at - window).await?.ready;
+        let Some(measuring) = self.workloads.get_mut(name).and_then(|workload| workload.measuring.as_mut()) else {
+            return Ok(());
+        };
+        let utilisation = load / (capacity * f64::from(ready.max(1)));
+        let minutes = if utilisation > violation { window.as_secs_f64() / 60.0 } else { 0.0 };
+        measuring.add(at, load, utilisation, minutes);
+        if at < measuring.until {
+            return Ok(());
+        }
+        let action = measuring.action.clone();
+        let reported = self.target.observe(name, at).await?.commanded;
+        self.finish_measuring(name, at, false)?;
+        let (to, reason) = if reported == action.units_after {
+            (ActionState::Verified, format!("the target reports {reported} units"))
+        } else {
+            (ActionState::Failed, format!("the target reports {reported} units, not {}", action.units_after))
+        };
+        self.advance(&action, to, at, "verifier", reason)
+    }
+
+    /// Publishes the outcome of what is being measured; a newer action supersedes it.
+    pub(super) fn finish_measuring(&mut self, name: &str, at: EventTime, superseded: bool) -> Result<(), ActuatorError> {
+        let window = self.config.window_size;
+        let Some(measured) = self.workloads.get_mut(name).and_then(|workload| workload.measuring.take()) else {
+            return Ok(());
+        };
+        if self.known_outcomes.insert(measured.action.action_id.clone()) {
+            self.counters.outcomes.inc();
+            self.outbox.push(journal::outcome(&measured.outcome(at, window)));
+        }
+        if superseded {
+            let reason = "a newer action has taken its place".to_owned();
+            self.advance(&measured.action, ActionState::Superseded, at, "verifier", reason)?;
+        }
+        Ok(())
+    }
+
+    /// One move: into the chain and the outbox. An illegal one is refused and logged.
+    pub(super) fn advance(
+        &mut self,
+        action: &ActionRecord,
+        to: ActionState,
+        at: EventTime,
+        actor: &str,
+        reason: String,
+    ) -> Result<(), ActuatorError> {
+        let workload = super::workload_of(&mut self.workloads, &action.workload);
+        match workload.moved(action, to, at, actor, reason) {
+            Ok(record) => self.outbox.push(journal::action(&record)),
+            Err(error) => tracing::error!(%error, action = action.action_id, "refused"),
+        }
+        Ok(())
+    }
+
+    fn expire(&mut self, name: &str, at: EventTime) -> Result<(), ActuatorError> {
+        let waiting = self.workloads.get(name).and_then(Workload::waiting).cloned();
+        let Some(waiting) = waiting else { return Ok(()) };
+        if at - EventTime::from_micros(waiting.decided_at_us) < self.config.approval_ttl {
+            return Ok(());
+        }
+        let reason = format!("nobody decided within {}", self.config.approval_ttl);
+        self.advance(&waiting, ActionState::Expired, at, "planner", reason)
+    }
+
+    /// Units commanded so far; the target is asked once.
+    async fn commanded(&mut self, name: &str, at: EventTime) -> Result<u32, ActuatorError> {
+        if let Some(known) = self.workloads.get(name).and_then(|workload| workload.commanded) {
+            return Ok(known);
+        }
+        let reported = self.target.observe(name, at).await?.commanded;
+        super::workload_of(&mut self.workloads, name).commanded = Some(reported);
+        Ok(reported)
+    }
+
+    fn plan(
+        &self,
+        name: &str,
+        at: EventTime,
+        load: f64,
+        commanded: u32,
+        decision: &Decision,
+        forecast: Option<&Forecast>,
+    ) -> Plan {
+        let planner = self.config.planner_of(name);
+        let signals = forecast.map(|f| f.signals.iter().map(|signal| signal.signal_id.clone()).collect());
+        let plan = Plan {
+            plan_id: format!("plan-{name}-{}", at.micros() / 1_000_000),
+            workload: name.to_owned(),
+            decided_at_us: at.micros(),
+            step_us: forecast.map_or(0, |forecast| forecast.step_us),
+            units: decision.units.clone(),
+            units_before: commanded,
+            units_now: decision.units_now,
+            quantile: decision.quantile,
+            cost_per_unit_hour: planner.cost_per_unit_hour,
+            cost_per_violation_minute: planner.cost_per_violation_minute,
+            lead_time_us: planner.lead_time.micros(),
+            binding: decision.binding.to_owned(),
+            reason: decision.reason.clone(),
+            forecast_origin_us: forecast.map_or(0, |forecast| forecast.origin_us),
+            model_version: forecast.map(|forecast| forecast.model_version.clone()).unwrap_or_default(),
+            verdict: forecast.map_or("none", |forecast| verdict_word(forecast.verdict())).to_owned(),
+            signal_ids: signals.unwrap_or_default(),
+            observed_load: load,
+            expected_peak: decision.expected_peak,
+            plan_hash: String::new(),
+        };
+        Plan { plan_hash: audit::plan_hash(&plan), ..plan }
+    }
+}
+
+/// A verdict in records and policies.
+pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Fresh => "fresh",
+        Verdict::Suspect => "suspect",
+        Verdict::Stale => "stale",
+        Verdict::Abstain => "abstain",
+        Verdict::Unspecified => "none",
+    }
+}

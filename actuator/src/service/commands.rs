@@ -1,0 +1,208 @@
+//! What people ask of the actuator.
+
+use headroom_actuator_decide::transition;
+use headroom_proto::EventTime;
+use headroom_proto::v1::{
+    ActionRecord, ActionState, ApproveRequest, ListActionsRequest, ListPlansRequest, PauseRequest, Plan, PlanView,
+    RejectRequest, RollbackRequest, Switch, SwitchState, WorkloadStatus,
+};
+use tokio::sync::oneshot;
+use tonic::Status;
+
+use super::Work;
+use crate::workload::Workload;
+use crate::{ActuatorError, ApplyRequest, journal};
+
+const DEFAULT_LIMIT: usize = 100;
+
+/// An answer on its way back.
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Status>>;
+
+/// A request and where its answer goes.
+#[derive(Debug)]
+pub(crate) enum Command {
+    ListPlans(ListPlansRequest, Reply<Vec<PlanView>>),
+    ListActions(ListActionsRequest, Reply<Vec<ActionRecord>>),
+    Approve(ApproveRequest, Reply<ActionRecord>),
+    Reject(RejectRequest, Reply<ActionRecord>),
+    Rollback(RollbackRequest, Reply<ActionRecord>),
+    Switch(PauseRequest, bool, Reply<SwitchState>),
+    Status(Reply<Vec<WorkloadStatus>>),
+}
+
+impl Work {
+    /// Obeys a command. Someone who has gone away meanwhile gets no answer, and what was asked is done all the same.
+    pub(super) async fn obey(&mut self, command: Command) -> Result<(), ActuatorError> {
+        match command {
+            Command::ListPlans(request, reply) => drop(reply.send(Ok(self.plans(&request)))),
+            Command::ListActions(request, reply) => drop(reply.send(Ok(self.actions(&request)))),
+            Command::Approve(request, reply) => drop(reply.send(self.approve(&request).await?)),
+            Command::Reject(request, reply) => drop(reply.send(self.reject(&request).await?)),
+            Command::Rollback(request, reply) => drop(reply.send(self.rollback(&request).await?)),
+            Command::Switch(request, paused, reply) => drop(reply.send(Ok(self.switch(request, paused).await?))),
+            Command::Status(reply) => drop(reply.send(Ok(self.statuses().await?))),
+        }
+        Ok(())
+    }
+
+    fn plans(&self, request: &ListPlansRequest) -> Vec<PlanView> {
+        let wanted = |workload: &&Workload| request.workload.is_empty() || workload.name == request.workload;
+        let mut views: Vec<PlanView> = Vec::new();
+        for workload in self.workloads.values().filter(wanted) {
+            views.extend(workload.plans.iter().rev().map(|plan| view(workload, plan)));
+        }
+        let waits = |view: &PlanView| matches!(view.state(), ActionState::Proposed | ActionState::Paused);
+        views.retain(|view| !request.pending || waits(view));
+        views.sort_by_key(|view| std::cmp::Reverse(view.plan.as_ref().map(|plan| plan.decided_at_us)));
+        views.truncate(limit(request.limit));
+        views
+    }
+
+    fn actions(&self, request: &ListActionsRequest) -> Vec<ActionRecord> {
+        let wanted = |workload: &&Workload| request.workload.is_empty() || workload.name == request.workload;
+        let mut actions: Vec<ActionRecord> =
+            self.workloads.values().filter(wanted).flat_map(|workload| workload.actions().cloned()).collect();
+        actions.sort_by_key(|action| std::cmp::Reverse((action.at_us, action.sequence)));
+        actions.truncate(limit(request.limit));
+        actions
+    }
+
+    async fn approve(&mut self, request: &ApproveRequest) -> Result<Result<ActionRecord, Status>, ActuatorError> {
+        let action = match self.waiting_for(&request.plan_id) {
+            Ok(action) => action,
+            Err(status) => return Ok(Err(status)),
+        };
+        if !request.plan_hash.is_empty() && request.plan_hash != action.plan_hash {
+            let message = format!("the plan has changed since: its hash is {} now; look again", action.plan_hash);
+            return Ok(Err(Status::failed_precondition(message)));
+        }
+        let at = self.now_of(&action.workload);
+        let reason = said("approved", &request.comment);
+        self.advance(&action, ActionState::Approved, at, &request.actor, reason)?;
+        self.intend_and_apply(&action, at).await?;
+        self.flush().await?;
+        Ok(self.newest(&action))
+    }
+
+    async fn reject(&mut self, request: &RejectRequest) -> Result<Result<ActionRecord, Status>, ActuatorError> {
+        let action = match self.waiting_for(&request.plan_id) {
+            Ok(action) => action,
+            Err(status) => return Ok(Err(status)),
+        };
+        let at = self.now_of(&action.workload);
+        self.advance(&action, ActionState::Rejected, at, &request.actor, said("rejected", &request.comment))?;
+        self.flush().await?;
+        Ok(self.newest(&action))
+    }
+
+    /// The move is on the record before the target is asked; after a crash in between it is asked again.
+    async fn rollback(&mut self, request: &RollbackRequest) -> Result<Result<ActionRecord, Status>, ActuatorError> {
+        let found = self.workloads.values().find_map(|workload| workload.action(&request.action_id)).cloned();
+        let Some(action) = found else {
+            let message = format!("no action `{}`: `headroom plan list` shows them", request.action_id);
+            return Ok(Err(Status::not_found(message)));
+        };
+        if let Err(error) = transition::check(action.state(), ActionState::RolledBack) {
+            return Ok(Err(Status::failed_precondition(error.to_string())));
+        }
+        let at = self.now_of(&action.workload);
+        let is_measured =
+            self.workloads.get(&action.workload).and_then(|w| w.measuring.as_ref()).is_some_and(|m| m.action.action_id == action.action_id);
+        if is_measured {
+            self.finish_measuring(&action.workload, at, false)?;
+        }
+        self.advance(&action, ActionState::RolledBack, at, &request.actor, said("rolled back", &request.reason))?;
+        self.flush().await?;
+        let undo = ApplyRequest {
+            workload: action.workload.clone(),
+            units: action.undo_units,
+            idempotency_key: format!("{}/rollback", action.idempotency_key),
+            at,
+        };
+        if let Err(error) = self.target.apply(&undo).await {
+            return Ok(Err(Status::unavailable(format!("on the record, but not done yet: {error}; it is done at the next start"))));
+        }
+        Ok(self.newest(&action))
+    }
+
+    async fn switch(&mut self, request: PauseRequest, paused: bool) -> Result<SwitchState, ActuatorError> {
+        if paused {
+            self.paused.insert(request.workload.clone());
+        } else {
+            self.paused.remove(&request.workload);
+        }
+        let at = self.now_of(&request.workload);
+        let switch = Switch {
+            workload: request.workload.clone(),
+            paused,
+            actor: request.actor.clone(),
+            reason: request.reason.clone(),
+            at_us: at.micros(),
+        };
+        self.outbox.push(journal::switch(&switch));
+        self.flush().await?;
+        Ok(SwitchState { paused, workload: request.workload, actor: request.actor, reason: request.reason })
+    }
+
+    async fn statuses(&self) -> Result<Vec<WorkloadStatus>, ActuatorError> {
+        let mut statuses = Vec::new();
+        for workload in self.workloads.values() {
+            let state = self.target.observe(&workload.name, workload.last_decided).await?;
+            statuses.push(WorkloadStatus {
+                workload: workload.name.clone(),
+                stage: self.config.stage_of(&workload.name).name().to_owned(),
+                paused: self.is_paused(&workload.name),
+                units_ready: state.ready,
+                units_commanded: state.commanded,
+                unit_capacity: self.config.planner_of(&workload.name).unit_capacity,
+                observed_load: workload.last_load,
+                event_time_us: workload.last_decided.micros(),
+                verdict: workload.verdict.clone(),
+            });
+        }
+        Ok(statuses)
+    }
+
+    fn waiting_for(&self, plan_id: &str) -> Result<ActionRecord, Status> {
+        let found = self.workloads.values().find_map(|workload| workload.action_of_plan(plan_id)).cloned();
+        let Some(action) = found else {
+            return Err(Status::not_found(format!("no plan `{plan_id}`: `headroom plan list --pending` shows what waits")));
+        };
+        match action.state() {
+            ActionState::Proposed | ActionState::Paused => Ok(action),
+            state => Err(Status::failed_precondition(format!(
+                "plan `{plan_id}` does not wait for anyone: its action is {}",
+                transition::state_word(state)
+            ))),
+        }
+    }
+
+    fn newest(&self, action: &ActionRecord) -> Result<ActionRecord, Status> {
+        let newest = self.workloads.get(&action.workload).and_then(|workload| workload.action(&action.action_id));
+        newest.cloned().ok_or_else(|| Status::internal("the action is gone"))
+    }
+
+    /// Event time of a workload, or of the clock where it has none.
+    fn now_of(&self, workload: &str) -> EventTime {
+        let decided = self.workloads.get(workload).map(|workload| workload.last_decided);
+        decided.filter(|time| *time > EventTime::MIN).unwrap_or_else(|| self.reached.unwrap_or_else(|| self.clock.now()))
+    }
+}
+
+fn view(workload: &Workload, plan: &Plan) -> PlanView {
+    let action = workload.action_of_plan(&plan.plan_id);
+    PlanView {
+        plan: Some(plan.clone()),
+        state: action.map_or(ActionState::Unspecified, ActionRecord::state).into(),
+        action_id: action.map(|action| action.action_id.clone()).unwrap_or_default(),
+        state_reason: action.map(|action| action.reason.clone()).unwrap_or_default(),
+    }
+}
+
+fn limit(asked: u32) -> usize {
+    if asked == 0 { DEFAULT_LIMIT } else { usize::try_from(asked).unwrap_or(DEFAULT_LIMIT) }
+}
+
+fn said(what: &str, comment: &str) -> String {
+    if comment.is_empty() { what.to_owned() } else { format!("{what}: {comment}") }
+}

@@ -1,0 +1,121 @@
+//! After a start: everything is rebuilt from the topics, and what a crash interrupted is finished.
+
+use std::time::Duration;
+
+use headroom_actuator_decide::audit;
+use headroom_ingest_broker::{Broker, Received, Start};
+use headroom_proto::time::Span;
+use headroom_proto::topics::Topic;
+use headroom_proto::v1::{ActionRecord, ActionState, Outcome, Plan, Switch};
+use headroom_proto::{EventTime, headers};
+use prost::Message;
+
+use super::Work;
+use crate::{ActuatorError, ApplyRequest};
+
+const POLL: Duration = Duration::from_millis(200);
+
+impl Work {
+    /// Replays the records of actions, plans and outcomes; says from where windows and forecasts are to be read.
+    pub(super) async fn recover(&mut self, broker: &Broker) -> Result<Start, ActuatorError> {
+        for record in all(broker, Topic::Plans).await? {
+            if let Ok(plan) = Plan::decode(&*record.value) {
+                self.known_plans.insert(plan.plan_id.clone());
+                super::workload_of(&mut self.workloads, &plan.workload.clone()).plans.push_back(plan);
+            }
+        }
+        for record in all(broker, Topic::Outcomes).await? {
+            if let Ok(outcome) = Outcome::decode(&*record.value) {
+                self.known_outcomes.insert(outcome.action_id);
+            }
+        }
+        for record in all(broker, Topic::Actions).await? {
+            self.replay(&record)?;
+        }
+        let names: Vec<String> = self.workloads.keys().cloned().collect();
+        for name in &names {
+            self.finish_interrupted(name).await?;
+            if let Some(workload) = self.workloads.get_mut(name) {
+                workload.trim(self.config.kept_records);
+            }
+        }
+        self.flush().await?;
+        let decided = self.workloads.values().map(|workload| workload.last_decided);
+        let earliest = decided.filter(|time| *time > EventTime::MIN).min();
+        // Far enough back to measure again what was being measured.
+        let back = |time| time - self.config.hold - self.config.planner.lead_time - Span::from_hours(1);
+        Ok(earliest.map_or(Start::Earliest, |time| Start::At(back(time))))
+    }
+
+    fn replay(&mut self, record: &Received) -> Result<(), ActuatorError> {
+        if record.header(headers::MESSAGE) == Some("Switch") {
+            if let Ok(switch) = Switch::decode(&*record.value) {
+                if switch.paused {
+                    self.paused.insert(switch.workload);
+                } else {
+                    self.paused.remove(&switch.workload);
+                }
+            }
+            return Ok(());
+        }
+        let Ok(action) = ActionRecord::decode(&*record.value) else {
+            self.counters.set_aside.inc();
+            return Ok(());
+        };
+        let workload = super::workload_of(&mut self.workloads, &action.workload);
+        audit::verify(&action, workload.sequence, &workload.last_hash)?;
+        workload.take(action);
+        Ok(())
+    }
+
+    /// The newest action of a workload, wherever the crash left it.
+    async fn finish_interrupted(&mut self, name: &str) -> Result<(), ActuatorError> {
+        let newest = self.workloads.get(name).and_then(|workload| workload.actions().next()).cloned();
+        let Some(action) = newest else { return Ok(()) };
+        let at = EventTime::from_micros(action.at_us);
+        match action.state() {
+            ActionState::Proposed => self.carry_on(&action, at).await,
+            ActionState::Approved => self.intend_and_apply(&action, at).await,
+            ActionState::Intended => self.apply_intended(&action, at).await,
+            ActionState::Applied => self.hold(&action, at),
+            ActionState::Holding => {
+                let ready = EventTime::from_micros(action.decided_at_us) + self.config.planner_of(name).lead_time;
+                let until = ready + self.config.hold;
+                if let Some(workload) = self.workloads.get_mut(name) {
+                    workload.measuring = Some(crate::workload::Measuring::new(action, ready, until));
+                }
+                Ok(())
+            }
+            ActionState::RolledBack => {
+                let undo = ApplyRequest {
+                    workload: action.workload.clone(),
+                    units: action.undo_units,
+                    idempotency_key: format!("{}/rollback", action.idempotency_key),
+                    at,
+                };
+                Ok(self.target.apply(&undo).await?)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Every record of a topic, partition by partition.
+async fn all(broker: &Broker, topic: Topic) -> Result<Vec<Received>, ActuatorError> {
+    let mut records = Vec::new();
+    for (partition, low, high) in broker.ends(topic).await? {
+        if low >= high {
+            continue;
+        }
+        let consumer = broker.consumer("headroom-actuate-recovery")?;
+        consumer.assign(&[(topic, partition, Start::Earliest)]).await?;
+        let mut next = low;
+        while next < high {
+            for record in consumer.poll(1_000, POLL).await? {
+                next = record.offset + 1;
+                records.push(record);
+            }
+        }
+    }
+    Ok(records)
+}

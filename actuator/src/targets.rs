@@ -1,0 +1,3 @@
+//! The systems whose capacity is changed.
+
+pub mod simulated;

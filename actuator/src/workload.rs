@@ -1,0 +1,214 @@
+//! What is known of one workload: its actions and their chain, what waits to be decided, and what is being measured.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use headroom_actuator_decide::audit;
+use headroom_actuator_decide::transition;
+use headroom_proto::EventTime;
+use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Outcome, Plan};
+use tokio::time::Instant;
+
+/// One workload.
+#[derive(Debug)]
+pub(crate) struct Workload {
+    pub(crate) name: String,
+    pub(crate) sequence: u64,
+    pub(crate) last_hash: String,
+    /// The newest record of each action, by the action's id, in the order of their beginning.
+    actions: VecDeque<ActionRecord>,
+    pub(crate) plans: VecDeque<Plan>,
+    /// Units commanded so far; none until the target was asked.
+    pub(crate) commanded: Option<u32>,
+    pub(crate) last_change: EventTime,
+    pub(crate) last_decided: EventTime,
+    /// Loads of closed windows by their end, with when they came.
+    pub(crate) windows: BTreeMap<i64, (f64, Instant)>,
+    pub(crate) forecasts: BTreeMap<i64, Forecast>,
+    pub(crate) measuring: Option<Measuring>,
+    pub(crate) last_load: f64,
+    pub(crate) verdict: String,
+}
+
+/// An action whose effect is being measured.
+#[derive(Debug)]
+pub(crate) struct Measuring {
+    pub(crate) action: ActionRecord,
+    pub(crate) from: EventTime,
+    pub(crate) until: EventTime,
+    peak: f64,
+    sum: f64,
+    windows: u32,
+    peak_utilisation: f64,
+    violation_minutes: f64,
+}
+
+impl Workload {
+    pub(crate) fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            sequence: 0,
+            last_hash: String::new(),
+            actions: VecDeque::new(),
+            plans: VecDeque::new(),
+            commanded: None,
+            last_change: EventTime::MIN,
+            last_decided: EventTime::MIN,
+            windows: BTreeMap::new(),
+            forecasts: BTreeMap::new(),
+            measuring: None,
+            last_load: 0.0,
+            verdict: "none".to_owned(),
+        }
+    }
+
+    /// The next move of an action, chained to the one before.
+    pub(crate) fn moved(
+        &mut self,
+        action: &ActionRecord,
+        to: ActionState,
+        at: EventTime,
+        actor: &str,
+        reason: String,
+    ) -> Result<ActionRecord, transition::IllegalMove> {
+        let known = self.action(&action.action_id).map_or(ActionState::Unspecified, ActionRecord::state);
+        transition::check(known, to)?;
+        let record = ActionRecord {
+            sequence: self.sequence + 1,
+            state: to.into(),
+            previous_state: known.into(),
+            at_us: at.micros(),
+            actor: actor.to_owned(),
+            reason,
+            ..action.clone()
+        };
+        let record = audit::sealed(record, &self.last_hash);
+        self.take(record.clone());
+        Ok(record)
+    }
+
+    /// Takes in a record of the chain, new or replayed.
+    pub(crate) fn take(&mut self, record: ActionRecord) {
+        self.sequence = record.sequence;
+        self.last_hash.clone_from(&record.hash);
+        match record.state() {
+            ActionState::Applied => {
+                self.commanded = Some(record.units_after);
+                self.last_change = EventTime::from_micros(record.decided_at_us);
+            }
+            ActionState::RolledBack => {
+                self.commanded = Some(record.undo_units);
+                self.last_change = EventTime::from_micros(record.at_us);
+            }
+            _ => {}
+        }
+        self.last_decided = self.last_decided.max(EventTime::from_micros(record.decided_at_us));
+        match self.actions.iter_mut().find(|known| known.action_id == record.action_id) {
+            Some(known) => *known = record,
+            None => self.actions.push_back(record),
+        }
+    }
+
+    /// Forgets the oldest of what has ended.
+    pub(crate) fn trim(&mut self, limit: usize) {
+        while self.actions.len() > limit {
+            self.actions.pop_front();
+        }
+        while self.plans.len() > limit {
+            self.plans.pop_front();
+        }
+    }
+
+    pub(crate) fn action(&self, id: &str) -> Option<&ActionRecord> {
+        self.actions.iter().rev().find(|action| action.action_id == id)
+    }
+
+    pub(crate) fn action_of_plan(&self, plan_id: &str) -> Option<&ActionRecord> {
+        self.actions.iter().rev().find(|action| action.plan_id == plan_id)
+    }
+
+    /// Newest first.
+    pub(crate) fn actions(&self) -> impl Iterator<Item = &ActionRecord> {
+        self.actions.iter().rev()
+    }
+
+    /// The action that waits for a person.
+    pub(crate) fn waiting(&self) -> Option<&ActionRecord> {
+        self.actions.iter().rev().find(|a| matches!(a.state(), ActionState::Proposed | ActionState::Paused))
+    }
+
+    /// The earliest window that waits for a decision, when its forecast is there or will not come.
+    pub(crate) fn due(&mut self, patience: std::time::Duration) -> Option<(EventTime, f64, Option<Forecast>)> {
+        let (end_us, (load, came)) = self.windows.first_key_value().map(|(end, window)| (*end, *window))?;
+        let has_forecast = self.forecasts.contains_key(&end_us);
+        let passed = self.forecasts.last_key_value().is_some_and(|(origin, _)| *origin > end_us);
+        if !has_forecast && !passed && came.elapsed() < patience {
+            return None;
+        }
+        self.windows.remove(&end_us);
+        let forecast = self.forecasts.remove(&end_us);
+        self.forecasts = self.forecasts.split_off(&end_us);
+        Some((EventTime::from_micros(end_us), load, forecast))
+    }
+}
+
+impl Measuring {
+    pub(crate) fn new(action: ActionRecord, from: EventTime, until: EventTime) -> Self {
+        Self {
+            action,
+            from,
+            until,
+            peak: 0.0,
+            sum: 0.0,
+            windows: 0,
+            peak_utilisation: 0.0,
+            violation_minutes: 0.0,
+        }
+    }
+
+    /// Adds a closed window: its load, the share of ready capacity it took, and the minutes it was in violation.
+    pub(crate) fn add(&mut self, end: EventTime, load: f64, utilisation: f64, violation_minutes: f64) {
+        if end <= self.from || end > self.until || !load.is_finite() {
+            return;
+        }
+        self.peak = self.peak.max(load);
+        self.sum += load;
+        self.windows += 1;
+        self.peak_utilisation = self.peak_utilisation.max(utilisation);
+        self.violation_minutes += violation_minutes;
+    }
+
+    /// The outcome, measured up to `at` at the latest.
+    pub(crate) fn outcome(&self, at: EventTime, window: headroom_proto::Span) -> Outcome {
+        let to = self.until.min(at).max(self.from);
+        #[expect(clippy::cast_precision_loss, reason = "windows of some hours")]
+        let expected = (to - self.from).steps(window) as f64;
+        let seen = f64::from(self.windows);
+        let judgement = if self.windows == 0 {
+            "unmeasured"
+        } else if self.violation_minutes > 0.0 {
+            "tight"
+        } else if self.peak_utilisation < 0.35 {
+            "wasteful"
+        } else {
+            "good"
+        };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes of some hours")]
+        let violation_minutes = self.violation_minutes.round() as u32;
+        Outcome {
+            action_id: self.action.action_id.clone(),
+            workload: self.action.workload.clone(),
+            measured_from_us: self.from.micros(),
+            measured_to_us: to.micros(),
+            expected_peak: self.action.expected_peak,
+            observed_peak: self.peak,
+            observed_mean: if self.windows == 0 { 0.0 } else { self.sum / seen },
+            units: self.action.units_after,
+            peak_utilisation: self.peak_utilisation,
+            violation_minutes,
+            completeness: if expected > 0.0 { (seen / expected).min(1.0) } else { 0.0 },
+            signal_ids: self.action.signal_ids.clone(),
+            model_version: self.action.model_version.clone(),
+            judgement: judgement.to_owned(),
+        }
+    }
+}
