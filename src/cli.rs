@@ -91,7 +91,7 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Rollback(args) => control::rollback(args).await,
         Command::Pause(args) => control::switch(args, true).await,
         Command::Resume(args) => control::switch(args, false).await,
-        Command::Config(command) => config::show(command),
+        Command::Config(command) => config::show(command).await,
     }
 }
 

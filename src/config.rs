@@ -88,7 +88,7 @@ pub(crate) enum ConfigCommand {
 
 impl Config {
     /// Reads the defaults, the file and the environment, and checks the whole.
-    pub(crate) fn load(file: Option<&Path>) -> anyhow::Result<Self> {
+    pub(crate) async fn load(file: Option<&Path>) -> anyhow::Result<Self> {
         let mut builder = config::Config::builder().add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml));
         if let Some(path) = file {
             if !path.is_file() {
@@ -100,14 +100,14 @@ impl Config {
         let parsed: Result<Self, config::ConfigError> =
             builder.add_source(environment).build().and_then(config::Config::try_deserialize);
         let config = parsed.map_err(|error| UserError::new(format!("configuration{}: {error}", named(file))))?;
-        config.check().map_err(|problems| {
+        config.check().await.map_err(|problems| {
             UserError::new(format!("configuration{}:\n  - {}", named(file), problems.join("\n  - ")))
         })?;
         Ok(config)
     }
 
     /// Every problem that the types alone do not show.
-    fn check(&self) -> Result<(), Vec<String>> {
+    async fn check(&self) -> Result<(), Vec<String>> {
         let mut problems = Vec::new();
         for (key, listen) in [("http.listen", &self.http.listen), ("grpc.listen", &self.grpc.listen)] {
             if listen.parse::<std::net::SocketAddr>().is_err() {
@@ -117,9 +117,10 @@ impl Config {
         if self.features.is_empty() {
             problems.push("features: none declared: keep the default `load`, or declare one".to_owned());
         }
-        problems
-            .extend(self.features.iter().filter_map(|feature| FeatureQuery::try_new(feature.clone()).err()).map(|error| error.to_string()));
-        problems.extend(self.forecast.problems().into_iter().map(|problem| format!("forecast: {problem}")));
+        for feature in &self.features {
+            problems.extend(FeatureQuery::try_new(feature.clone()).await.err().map(|error| error.to_string()));
+        }
+        problems.extend(self.forecast.engine().err().map(|error| format!("forecast: {error}")));
         problems.extend(self.actuate.problems().into_iter().map(|problem| format!("actuate: {problem}")));
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
@@ -131,11 +132,11 @@ fn named(file: Option<&Path>) -> String {
 
 /// Prints or checks a configuration.
 #[expect(clippy::print_stdout, reason = "the command's output")]
-pub(crate) fn show(command: ConfigCommand) -> anyhow::Result<()> {
+pub(crate) async fn show(command: ConfigCommand) -> anyhow::Result<()> {
     match command {
-        ConfigCommand::Show(arg) => print!("{}", toml::to_string_pretty(&Config::load(arg.config.as_deref())?)?),
+        ConfigCommand::Show(arg) => print!("{}", toml::to_string_pretty(&Config::load(arg.config.as_deref()).await?)?),
         ConfigCommand::Check(arg) => {
-            Config::load(arg.config.as_deref())?;
+            Config::load(arg.config.as_deref()).await?;
             println!("the configuration can be used");
         }
         ConfigCommand::Defaults => print!("{DEFAULTS}"),

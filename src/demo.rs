@@ -63,7 +63,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     }
     let data_dir = DataDir::open(folder)?;
     let until = end_of_replay(&args)?;
-    let config = demo_config(&args, &data_dir, until)?;
+    let config = demo_config(&args, &data_dir, until).await?;
 
     let shutdown = CancellationToken::new();
     run::stop_on_signal(shutdown.clone());
@@ -86,6 +86,9 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     if !shutdown.is_cancelled() {
         let score_from = EventTime::parse(SCORE_FROM)?;
         if until > score_from {
+            if let Some(store) = &headroom.stages.store {
+                store.catch_up().await.context("storing the end of the replay")?;
+            }
             let board = scoreboard::of_lake(&headroom.lake, &planner, score_from, until).await?;
             say(&board.to_string());
             scoreboard_sender.send_replace(Some(serde_json::to_value(&board)?));
@@ -113,7 +116,7 @@ fn end_of_replay(args: &DemoArgs) -> anyhow::Result<EventTime> {
     Ok(until.floor(Span::from_mins(5)))
 }
 
-fn demo_config(args: &DemoArgs, data_dir: &DataDir, until: EventTime) -> anyhow::Result<Config> {
+async fn demo_config(args: &DemoArgs, data_dir: &DataDir, until: EventTime) -> anyhow::Result<Config> {
     let folder = data_dir.folder("demo")?;
     let write = |name: &str, bytes: &[u8]| -> anyhow::Result<PathBuf> {
         let path = folder.join(name);
@@ -123,7 +126,7 @@ fn demo_config(args: &DemoArgs, data_dir: &DataDir, until: EventTime) -> anyhow:
     let trace = write("trace.csv.gz", TRACE)?;
     let signals = write("signals.csv", SIGNALS)?;
     let settings = write("demo.toml", SETTINGS.as_bytes())?;
-    let mut config = Config::load(Some(&settings))?;
+    let mut config = Config::load(Some(&settings)).await?;
     let Some(replay) = config.collect.replay.as_mut() else {
         anyhow::bail!("the demo's settings configure no replay");
     };

@@ -27,7 +27,7 @@ use tonic::service::Routes;
 
 use crate::cli::{DataDirArg, Stage, UserError};
 use crate::config::{Config, ConfigArg};
-use crate::console::{ConsoleService, ConsoleSources};
+use crate::console::{ConsoleService, ConsoleSources, Scale};
 use crate::data_dir::DataDir;
 use crate::endpoints::Endpoints;
 use crate::serve;
@@ -47,7 +47,7 @@ pub(crate) struct RunArgs {
 
 /// Runs until Ctrl-C.
 pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
-    let config = Config::load(args.config.config.as_deref())?;
+    let config = Config::load(args.config.config.as_deref()).await?;
     if args.stage.is_some() && config.broker.bootstrap_servers.is_none() {
         return Err(UserError::new(
             "--stage runs one stage beside others, over a Kafka that they share: set broker.bootstrap_servers",
@@ -265,11 +265,9 @@ impl Ground<'_> {
         let folder = self.data_dir.folder("checkpoints")?;
         let checkpoints = Arc::new(LocalFileSystem::new_with_prefix(folder)?);
         let (config, features) = (self.config.process.clone(), self.config.features.clone());
-        self.metrics
-            .register(|registry| {
-                ProcessService::new(config, features, self.broker.clone(), self.clock.clone(), checkpoints, registry)
-            })
-            .context("the windows' processor")
+        Ok(self.metrics.register(|registry| {
+            ProcessService::new(config, features, self.broker.clone(), self.clock.clone(), checkpoints, registry)
+        }))
     }
 
     fn forecast(&self) -> anyhow::Result<(ForecasterService, ForecasterHandle)> {
@@ -317,7 +315,14 @@ impl Ground<'_> {
         tasks: &mut JoinSet<anyhow::Result<()>>,
     ) -> anyhow::Result<Router> {
         let known = stages.clone();
-        let sources = ConsoleSources { stages: Arc::new(move || known.statuses()), scoreboard };
+        let planner = &self.config.actuate.planner;
+        let scale = Scale {
+            target: self.config.forecast.target.clone(),
+            window: self.config.forecast.window_size,
+            unit_capacity: planner.unit_capacity,
+            violation_utilisation: planner.violation_utilisation,
+        };
+        let sources = ConsoleSources { stages: Arc::new(move || known.statuses()), scoreboard, scale };
         let (service, handle) = self.metrics.register(|registry| {
             ConsoleService::new(self.config.console.clone(), self.broker.clone(), sources, registry)
         });

@@ -118,6 +118,7 @@ pub(crate) fn compete(course: Course<'_>, forecasts: &Forecasts, planner: &Plann
     let day_steps = usize::try_from(DAY_US / course.step_us.max(1)).unwrap_or(1);
     let lead_steps = usize::try_from(planner.lead_time.steps(Span::from_micros(course.step_us))).unwrap_or(0);
     let peak = scored.iter().copied().filter(|load| load.is_finite()).fold(0.0, f64::max);
+    let forecast_at = |now_us: i64| forecasts.at(now_us);
     let seasonal = SeasonalMax { loads: course.loads, day_steps };
     let mut policies: Vec<Box<dyn ScalingPolicy + '_>> = vec![
         Box::new(StaticPeak { units: planner.units_for(peak) }),
@@ -126,7 +127,6 @@ pub(crate) fn compete(course: Course<'_>, forecasts: &Forecasts, planner: &Plann
         Box::new(Reactive { factor: 2.0 }),
         Box::new(WithHistory { inner: seasonal, steps: course.scored_from }),
     ];
-    let forecast_at = |now_us: i64| forecasts.at(now_us);
     for quantile in quantiles(planner) {
         policies.push(Box::new(Headroom { quantile, forecast_at: &forecast_at }));
     }

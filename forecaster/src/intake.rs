@@ -9,6 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::positions::Positions;
+use crate::recovery::Ends;
 
 /// The group under which the advisory commits stand.
 pub(crate) const GROUP: &str = "headroom-forecaster";
@@ -39,19 +40,21 @@ pub(crate) struct Intake {
 
 impl Intake {
     /// Starts behind what `positions` has seen, at the first kept record where it has seen nothing.
-    pub(crate) async fn open(broker: &Broker, positions: &Positions, max_records: usize) -> Result<Self, BrokerError> {
+    pub(crate) async fn open(
+        broker: &Broker,
+        ends: &Ends,
+        positions: &Positions,
+        max_records: usize,
+    ) -> Result<Self, BrokerError> {
         let inputs = broker.consumer(GROUP)?;
-        let mut parts = Vec::new();
-        for topic in INPUTS {
-            parts.extend(
-                starts(broker, positions, topic).await?.into_iter().map(|(p, next)| (topic, p, Start::Offset(next))),
-            );
-        }
-        inputs.assign(&parts).await?;
+        inputs.assign(&INPUTS.into_iter().flat_map(|topic| starts(ends, positions, topic)).collect::<Vec<_>>()).await?;
         let signals = broker.consumer(GROUP)?;
-        let signal_starts = starts(broker, positions, Topic::Signals).await?;
-        let next_signal = signal_starts.first().map_or(0, |(_, next)| *next);
-        signals.assign(&[(Topic::Signals, 0, Start::Offset(next_signal))]).await?;
+        let signal_starts = starts(ends, positions, Topic::Signals);
+        signals.assign(&signal_starts).await?;
+        let next_signal = match signal_starts.first() {
+            Some((_, _, Start::Offset(next))) => *next,
+            _ => 0,
+        };
         Ok(Self { broker: broker.clone(), inputs: Arc::new(inputs), signals, next_signal, max_records })
     }
 
@@ -122,11 +125,10 @@ impl Intake {
 }
 
 /// Where to begin in each partition.
-async fn starts(broker: &Broker, positions: &Positions, topic: Topic) -> Result<Vec<(i32, i64)>, BrokerError> {
-    let mut starts = Vec::new();
-    for (partition, low, _) in broker.ends(topic).await? {
-        let next = positions.next(topic.name(), partition).unwrap_or(low);
-        if next < low {
+fn starts(ends: &Ends, positions: &Positions, topic: Topic) -> Vec<(Topic, i32, Start)> {
+    let start = |(partition, low, _): &(i32, i64, i64)| {
+        let next = positions.next(topic.name(), *partition).unwrap_or(*low);
+        if next < *low {
             tracing::warn!(
                 topic = topic.name(),
                 partition,
@@ -135,20 +137,7 @@ async fn starts(broker: &Broker, positions: &Positions, topic: Topic) -> Result<
                 "records are gone from the topic: a gap remains"
             );
         }
-        starts.push((partition, next.max(low)));
-    }
-    Ok(starts)
-}
-
-/// Why these positions cannot be of this broker: a topic ends before them.
-pub(crate) async fn misfit(broker: &Broker, positions: &Positions) -> Result<Option<String>, BrokerError> {
-    for topic in INPUTS.into_iter().chain([Topic::Signals]) {
-        for (partition, _, high) in broker.ends(topic).await? {
-            if let Some(next) = positions.next(topic.name(), partition).filter(|next| *next > high) {
-                let name = topic.name();
-                return Ok(Some(format!("it has read {name}/{partition} up to {next}, but the topic ends at {high}")));
-            }
-        }
-    }
-    Ok(None)
+        (topic, *partition, Start::Offset(next.max(*low)))
+    };
+    ends.of(topic).iter().map(start).collect()
 }

@@ -92,7 +92,8 @@ impl ForecasterService {
             () = shutdown.cancelled() => return Ok(()),
             recovered = recover(&self.broker, &self.folder, self.config.tail_records) => recovered?,
         };
-        let intake = Intake::open(&self.broker, &recovered.state.positions, self.config.max_batch_records).await?;
+        let (ends, positions) = (&recovered.ends, &recovered.state.positions);
+        let intake = Intake::open(&self.broker, ends, positions, self.config.max_batch_records).await?;
         // The reader ends with the loop, however that ends.
         let reading = shutdown.child_token();
         let _stop_reading = reading.clone().drop_guard();

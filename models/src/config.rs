@@ -70,9 +70,4 @@ impl EngineConfig {
         }
         Ok(())
     }
-
-    /// Steps of a day.
-    pub(crate) fn day_steps(&self) -> i64 {
-        (86_400_000_000 / self.step_us.max(1)).max(1)
-    }
 }

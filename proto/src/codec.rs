@@ -39,8 +39,10 @@ fn write_options() -> Result<IpcWriteOptions, ArrowError> {
 /// When Arrow cannot encode the batch, or a message exceeds 4 GiB.
 pub fn encode_bare(batch: &RecordBatch) -> Result<Bytes, CodecError> {
     let mut dictionaries = DictionaryTracker::new(false);
-    let (_, encoded) = IpcDataGenerator::default().encode(batch, &mut dictionaries, &write_options()?, &mut Default::default())?;
-    let length = u32::try_from(encoded.ipc_message.len()).map_err(|_| CodecError::Malformed("message above 4 GiB".to_owned()))?;
+    let (_, encoded) =
+        IpcDataGenerator::default().encode(batch, &mut dictionaries, &write_options()?, &mut Default::default())?;
+    let length = u32::try_from(encoded.ipc_message.len())
+        .map_err(|_| CodecError::Malformed("message above 4 GiB".to_owned()))?;
     let body_at = (PREFIX + encoded.ipc_message.len()).next_multiple_of(ALIGNMENT);
     let mut out = Vec::with_capacity(body_at + encoded.arrow_data.len());
     out.extend_from_slice(&length.to_le_bytes());
@@ -68,7 +70,10 @@ pub fn decode_bare(bytes: &[u8], schema: SchemaRef) -> Result<RecordBatch, Codec
         let end = start.checked_add(length).and_then(|end| usize::try_from(end).ok());
         start >= 0 && length >= 0 && end.is_some_and(|end| end <= body.len())
     };
-    if header.buffers().is_some_and(|buffers| buffers.iter().any(|place| !has(place.offset(), place.length()))) {
+    let is_whole = usize::try_from(message.bodyLength()) == Ok(body.len());
+    if !is_whole
+        || header.buffers().is_some_and(|buffers| buffers.iter().any(|place| !has(place.offset(), place.length())))
+    {
         return Err(malformed("body cut short"));
     }
     let batch = RecordBatchDecoder::try_new(&Buffer::from(body), header, schema, &HashMap::new(), &message.version())?

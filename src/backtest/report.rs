@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use headroom_proto::EventTime;
 use headroom_proto::v1::Signal;
-use plotly::common::{Fill, HoverInfo, Line, LineShape, Marker, Mode, TextPosition, Title};
+use plotly::common::{Fill, HoverInfo, Line, LineShape, Marker, Mode, Position, Title};
 use plotly::configuration::DisplayModeBar;
 use plotly::layout::{Axis, AxisType, Shape, ShapeLayer, ShapeLine, ShapeType};
 use plotly::{Configuration, Layout, Plot, Scatter};
@@ -101,7 +101,7 @@ fn frontier(rows: &[Row]) -> Plot {
             .name(name)
             .mode(if ours { Mode::LinesMarkersText } else { Mode::MarkersText })
             .text_array(chosen.iter().map(|row| row.policy.trim_start_matches("headroom ").to_owned()).collect())
-            .text_position(TextPosition::TopCenter)
+            .text_position(Position::TopCenter)
             .line(Line::new().color(colour).width(1.0))
             .marker(Marker::new().color(colour).size(9));
         plot.add_trace(trace);

@@ -96,7 +96,7 @@ fn regular(workload: WorkloadId, steps: &Steps, step: Span) -> anyhow::Result<Se
 fn usual_spacing(steps: &Steps) -> i64 {
     let mut distances: Vec<i64> = steps.keys().zip(steps.keys().skip(1)).map(|(one, next)| next - one).collect();
     distances.sort_unstable();
-    distances.get(distances.len() / 2).copied().unwrap_or(1)
+    distances.get(distances.len().saturating_sub(1) / 2).copied().unwrap_or(1)
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ fn planner() -> PlannerConfig {
 fn forecasts(loads: &[f64]) -> Forecasts {
     let mut forecasts = Forecasts::new(STEP_US, vec![0.5, 0.99]);
     for origin in SCORED..STEPS {
-        let ahead = (origin..origin + Forecasts::steps_needed(&planner(), Span::from_micros(STEP_US)));
+        let ahead = origin..origin + Forecasts::steps_needed(&planner(), Span::from_micros(STEP_US));
         let quantiles = ahead.map(|step| loads.get(step).copied().unwrap_or(70.0) as f32).flat_map(|load| [load, 2.0 * load]);
         forecasts.add(i64::try_from(origin).expect("small") * STEP_US, quantiles.collect(), Verdict::Fresh);
     }

@@ -64,7 +64,7 @@ async fn measure() {
         for t in tasks { t.abort(); }
     }
     if what.contains("rate") {
-        for (topic, n, size) in [(Topic::Queries, 40_000_usize, 150_usize), (Topic::Metrics, 2_000, 60_000)] {
+        for (topic, n, size) in [(Topic::Queries, 10_000_usize, 150_usize), (Topic::Metrics, 300, 60_000)] {
             let producer = broker.producer().unwrap();
             let v = vec![7_u8; size];
             let t = Instant::now();

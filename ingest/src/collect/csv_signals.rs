@@ -69,6 +69,11 @@ pub fn read(path: &Path) -> Result<Vec<Signal>, CsvSignalsError> {
         let record = record.map_err(|error| unreadable(error.to_string()))?;
         let line = record.position().map_or(0, csv::Position::line);
         let cells: BTreeMap<&str, &str> = names.iter().map(String::as_str).zip(&record).collect();
+        let weight = cells.get("weight").and_then(|weight| weight.parse::<f64>().ok());
+        if weight.is_some_and(|weight| weight.abs() < f64::EPSILON) {
+            tracing::warn!(file, line, "ignored: an event of weight 0 moves no load");
+            continue;
+        }
         let mut signal =
             parse(&cells).map_err(|(column, how)| CsvSignalsError::Line { file: file.clone(), line, column, how })?;
         let seen = revisions.entry(signal.signal_id.clone()).or_default();
@@ -170,6 +175,7 @@ mod tests {
         let text = format!(
             "{HEADER}\nb,match,1998-06-02 10:00:00,1998-06-10T15:30:00Z,1998-06-10T17:20:00Z,,,A|B,\"A, then B\",x\n\
              a,sale,1998-06-01,1998-06-03,1998-06-04,1e6,2.5,,Sale,\n\
+             c,other,1998-06-01,1998-06-03,1998-06-04,,0,,No effect,\n\
              b,match,1998-06-05,1998-06-11T15:30:00Z,1998-06-11T17:20:00Z,,3,,Later,\n"
         );
         let signals = read_text(&text).expect("legal");

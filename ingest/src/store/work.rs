@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::future::try_join_all;
 use headroom_ingest_broker::{Broker, Consumer, Producer, Received, Record, Start};
 use headroom_ingest_lake::{Appended, Lake, Table};
 use headroom_proto::EventTime;
@@ -78,9 +79,9 @@ impl Work {
     /// Each partition of each topic, behind what the lake holds of it.
     async fn starts(&mut self) -> Result<Vec<(Topic, i32, Start)>, StoreError> {
         let mut parts = Vec::new();
-        for table in Table::ALL {
+        let asked = Table::ALL.map(|table| ends_of(&self.broker, table));
+        for (table, ends) in try_join_all(asked).await? {
             let topic = table.topic();
-            let ends = self.broker.ends(topic).await?;
             let ids: Vec<String> = ends.iter().map(|(partition, _, _)| offset_id(topic, *partition)).collect();
             let stored = self.lake.positions(table, ids).await?;
             for (partition, low, end) in ends {
@@ -125,11 +126,10 @@ impl Work {
 
     /// Where each partition ends now.
     pub(super) async fn ends(&self) -> Result<NextOffsets, StoreError> {
+        let asked = Table::ALL.map(|table| ends_of(&self.broker, table));
         let mut ends = NextOffsets::new();
-        for table in Table::ALL {
-            for (partition, _, end) in self.broker.ends(table.topic()).await? {
-                ends.insert((table.topic(), partition), end);
-            }
+        for (table, parts) in try_join_all(asked).await? {
+            ends.extend(parts.into_iter().map(|(partition, _, end)| ((table.topic(), partition), end)));
         }
         Ok(ends)
     }
@@ -242,6 +242,10 @@ impl Work {
             status.note = "tables are up to date with the last commit".to_owned();
         });
     }
+}
+
+async fn ends_of(broker: &Broker, table: Table) -> Result<(Table, Vec<(i32, i64, i64)>), StoreError> {
+    Ok((table, broker.ends(table.topic()).await?))
 }
 
 fn watermarks_of(positions: &BTreeMap<String, i64>) -> Vec<(String, i64)> {

@@ -351,7 +351,7 @@ fn merging(
 
 /// The plan above the cut, reading states instead of rows.
 fn cut(planned: &Planned, state: &Arc<Slot>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-    let reading_states = datafusion::physical_plan::with_new_children_if_necessary(
+    let reading_states = datafusion::physical_plan::replace_children_if_necessary(
         Arc::clone(&planned.last),
         vec![state.plan()?],
     )?;
