@@ -124,12 +124,15 @@ impl BacktestArgs {
         } else if self.lead_time >= self.horizon {
             problems.push(format!("--lead-time {} must be shorter than --horizon {}", self.lead_time, self.horizon));
         }
-        for (name, share) in [("--violation-at", self.violation_at), ("--target-utilisation", self.target_utilisation)] {
+        for (name, share) in [("--violation-at", self.violation_at), ("--target-utilisation", self.target_utilisation)]
+        {
             if !(share > 0.0 && share <= 1.0) {
                 problems.push(format!("{name} {share}: write a share above 0 and up to 1, such as 0.7"));
             }
         }
-        if let Some(capacity) = self.unit_capacity && !(capacity.is_finite() && capacity > 0.0) {
+        if let Some(capacity) = self.unit_capacity
+            && !(capacity.is_finite() && capacity > 0.0)
+        {
             problems.push(format!("--unit-capacity {capacity}: write a positive number"));
         }
         problems
@@ -144,3 +147,6 @@ impl BacktestArgs {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,6 @@
 //! Starts the stages in story order, watches over them, and drains them.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
@@ -390,9 +389,6 @@ async fn interrupted() {
         std::future::pending::<()>().await;
     }
 }
-
-/// How long a drain may take before the process gives up on it.
-pub(crate) const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 /// One line for the person at the terminal, on stderr.
 #[expect(clippy::print_stderr, reason = "progress for the person at the terminal")]

@@ -131,7 +131,8 @@ pub(crate) fn compete(course: Course<'_>, forecasts: &Forecasts, planner: &Plann
         policies.push(Box::new(Headroom { quantile, forecast_at: &forecast_at }));
     }
     policies.push(Box::new(Oracle { loads: scored, lead_steps }));
-    let results = policies.iter_mut().map(|policy| simulate(policy.as_mut(), scored, start_us, course.step_us, planner));
+    let results =
+        policies.iter_mut().map(|policy| simulate(policy.as_mut(), scored, start_us, course.step_us, planner));
     results.map(|result| mark_chosen(result, planner)).collect()
 }
 

@@ -86,8 +86,8 @@ struct Work {
     /// Actions whose outcome is on its topic, and plans that are on theirs.
     known_outcomes: BTreeSet<String>,
     known_plans: BTreeSet<String>,
-    /// Last sequence seen of each shard of windows.
-    shards: BTreeMap<String, u64>,
+    /// Last sequence seen of each shard in each partition of windows: a shard's numbers run across partitions.
+    shards: BTreeMap<(i32, String), u64>,
     /// Records to send, in order, at the end of the turn or before an effect.
     outbox: Vec<Record>,
     reached: Option<EventTime>,
@@ -231,7 +231,7 @@ impl Work {
     }
 
     fn take_windows(&mut self, record: &Received) -> Result<(), String> {
-        let shard = record.header(headers::SHARD).unwrap_or_default().to_owned();
+        let shard = (record.partition, record.header(headers::SHARD).unwrap_or_default().to_owned());
         let sequence: u64 = record.header(headers::SEQUENCE).and_then(|text| text.parse().ok()).unwrap_or(0);
         let last = self.shards.entry(shard).or_default();
         if sequence > 0 && sequence <= *last {

@@ -14,15 +14,12 @@ const TEXT: &str = "txt:";
 /// Writes a value.
 pub(crate) fn to_vec(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut tree = serde_json::to_value(value)?;
-    for_each_scalar(&mut tree, &mut |scalar| match &*scalar {
-        Value::Number(number) if number.is_f64() => {
-            let bits = number.as_f64().unwrap_or_default().to_bits();
-            *scalar = Value::String(format!("{BITS}{bits:x}"));
-        }
-        Value::String(text) if text.starts_with(BITS) || text.starts_with(TEXT) => {
+    for_each_scalar(&mut tree, &mut |scalar| {
+        if let Some(number) = scalar.as_f64().filter(|_| scalar.is_f64()) {
+            *scalar = Value::String(format!("{BITS}{:x}", number.to_bits()));
+        } else if let Some(text) = scalar.as_str().filter(|text| text.starts_with(BITS) || text.starts_with(TEXT)) {
             *scalar = Value::String(format!("{TEXT}{text}"));
         }
-        _ => {}
     });
     serde_json::to_vec(&tree)
 }

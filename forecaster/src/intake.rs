@@ -6,17 +6,19 @@ use std::time::Duration;
 use headroom_ingest_broker::{Broker, BrokerError, Consumer, Received, Start};
 use headroom_proto::topics::Topic;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::positions::Positions;
 use crate::recovery::Ends;
 
 /// The group under which the advisory commits stand.
-pub(crate) const GROUP: &str = "headroom-forecaster";
+const GROUP: &str = "headroom-forecaster";
 
 const INPUTS: [Topic; 2] = [Topic::Windows, Topic::Outcomes];
 const POLL_WAIT: Duration = Duration::from_millis(500);
 const RETRY_WAIT: Duration = Duration::from_secs(1);
+const SIGNALS_PATIENCE: Duration = Duration::from_secs(30);
 /// Batches read ahead of the one that is being handled.
 const BATCHES_AHEAD: usize = 2;
 
@@ -35,6 +37,8 @@ pub(crate) struct Intake {
     inputs: Arc<Consumer>,
     signals: Consumer,
     next_signal: i64,
+    /// An end of the signals that was waited for in vain.
+    beyond_reach: i64,
     max_records: usize,
 }
 
@@ -55,7 +59,14 @@ impl Intake {
             Some((_, _, Start::Offset(next))) => *next,
             _ => 0,
         };
-        Ok(Self { broker: broker.clone(), inputs: Arc::new(inputs), signals, next_signal, max_records })
+        Ok(Self {
+            broker: broker.clone(),
+            inputs: Arc::new(inputs),
+            signals,
+            next_signal,
+            beyond_reach: -1,
+            max_records,
+        })
     }
 
     /// Reads until told to stop or the first error, which is the last thing it sends. The consumer is for commits.
@@ -94,18 +105,26 @@ impl Intake {
         }
     }
 
-    /// The signals up to the end that their topic has now.
+    /// The signals up to the end that their topic has now. An end that no record reaches, such as the marker of a
+    /// stranger's transaction, is waited for once.
     async fn announced(&mut self) -> Result<Vec<Received>, BrokerError> {
         let (low, high) = self.signal_ends().await?;
         self.next_signal = self.next_signal.max(low);
+        let deadline = Instant::now() + SIGNALS_PATIENCE;
         let mut signals = Vec::new();
         while self.next_signal < high {
-            let received = self.signals.poll(self.max_records, POLL_WAIT).await?;
-            if received.is_empty() {
-                tracing::debug!(next = self.next_signal, high, "waiting for the signals");
+            let given_up = self.beyond_reach == high;
+            let wait = if given_up { Duration::ZERO } else { POLL_WAIT };
+            let received = self.signals.poll(self.max_records, wait).await?;
+            if received.is_empty() && given_up {
+                break;
             }
             self.next_signal = received.last().map_or(self.next_signal, |last| last.offset.saturating_add(1));
             signals.extend(received);
+            if Instant::now() > deadline && self.next_signal < high {
+                tracing::warn!(next = self.next_signal, high, "the last signals do not come: going on without them");
+                self.beyond_reach = high;
+            }
         }
         Ok(signals)
     }

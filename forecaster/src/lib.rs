@@ -1,7 +1,7 @@
 //! The learning service: closed windows and event signals in, forecasts with quantiles and models with lineage out.
 //!
 //! Architecture invariant: what is forecast follows from the windows, in order, and from the signals announced by each
-//! window's end; live, in a replay, and after a crash alike. The mathematics stand in `headroom-models`.
+//! window's end; live, in a replay, in a backtest and after a crash alike. The mathematics stand in `headroom-models`.
 
 pub mod backtest;
 mod config;

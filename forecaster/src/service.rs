@@ -2,8 +2,10 @@
 //!
 //! Durability. A forecast is sent once the model records up to its origin are acknowledged. The state is written only
 //! when every forecast that it reflects is acknowledged. So after a crash the forecaster reads again what came after
-//! its state, and publishes what is not yet at the end of the forecasts topic. Forecasts follow from the windows and
-//! signals alone: should one be published twice, both are the same, and readers drop the second by its origin.
+//! its state, and publishes what is not yet at the end of the forecasts topic. Should one be published twice all the
+//! same, readers drop the second by its origin. Both are equal byte by byte, since forecasts follow from the windows and
+//! the signals announced by each window's end; only outcomes, which can bring a training forward, are taken in when they
+//! come.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -147,7 +147,8 @@ mod tests {
         let record = read(&window_bytes("requests_per_s", &rows), "requests_per_s", 300).expect("reads");
         let ends: Vec<i64> = record.windows.iter().map(|window| window.end_us).collect();
         assert_eq!((ends, record.other_rows), (vec![DAY_US, 2 * DAY_US], 1));
-        assert!(record.windows[0].value.is_nan() && record.windows[1].value == 2.0);
+        let values: Vec<u64> = record.windows.iter().map(|window| window.value.to_bits()).collect();
+        assert_eq!(values, [f64::NAN, 2.0].map(f64::to_bits));
         assert_eq!(record.schema_hash.len(), 64);
     }
 

@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use headroom_proto::EventTime;
 use headroom_proto::v1::Signal;
-use plotly::common::{Fill, HoverInfo, Line, LineShape, Marker, Mode, Position, Title};
+use plotly::common::{Fill, HoverInfo, Line, LineShape, Marker, Mode, Orientation, Position, Title};
 use plotly::configuration::DisplayModeBar;
-use plotly::layout::{Axis, AxisType, Shape, ShapeLayer, ShapeLine, ShapeType};
+use plotly::layout::{Axis, AxisType, Legend, Margin, Shape, ShapeLayer, ShapeLine, ShapeType};
 use plotly::{Configuration, Layout, Plot, Scatter};
 
 use super::output::{Findings, MODEL_COLUMNS, score, scores_of};
@@ -42,22 +42,30 @@ pub(super) struct Course {
 
 /// The whole report.
 pub(super) fn html(findings: &Findings, courses: &[Course], signals: &[Signal]) -> String {
-    let mut page = String::from("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Headroom backtest</title>");
+    let mut page =
+        String::from("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Headroom backtest</title>");
     page.push_str("<meta name=\"viewport\" content=\"width=device-width\">");
-    page.push_str(&format!("<style>{STYLE}</style>{}</head><body><h1>Headroom backtest</h1>", Plot::offline_js_sources()));
+    page.push_str(&format!(
+        "<style>{STYLE}</style>{}</head><body><h1>Headroom backtest</h1>",
+        Plot::offline_js_sources()
+    ));
     for premise in &findings.premises {
         page.push_str(&format!("<p>{}</p>", escaped(premise)));
     }
     page.push_str("<h2>Policies</h2>");
     page.push_str(&policies_table(&findings.policies));
-    page.push_str("<h2>Cost against violation</h2><p>Lower and further left is better; the oracle knows the future.</p>");
+    page.push_str(
+        "<h2>Cost against violation</h2><p>Lower and further left is better; the oracle knows the future.</p>",
+    );
     page.push_str(&chart(&frontier(&findings.policies), "frontier"));
     page.push_str("<h2>Forecasts</h2>");
     page.push_str(&models_table(findings));
     for (number, course) in courses.iter().enumerate() {
         page.push_str(&format!("<h2>{}</h2>", escaped(&course.workload)));
-        page.push_str("<p>Load, the forecast's 80 % band as it stood one lead time before, the load that the capacity could \
-                       bear, and the event signals (shaded). Drag to zoom.</p>");
+        page.push_str(
+            "<p>Load, the forecast's 80 % band as it stood one lead time before, the load that the capacity could \
+                       bear, and the event signals (shaded). Drag to zoom.</p>",
+        );
         page.push_str(&chart(&course_plot(course, signals), &format!("course-{number}")));
     }
     page.push_str("</body></html>\n");
@@ -65,10 +73,13 @@ pub(super) fn html(findings: &Findings, courses: &[Course], signals: &[Signal]) 
 }
 
 fn policies_table(rows: &[Row]) -> String {
-    let mut table = String::from("<div class=\"scroll\"><table><tr><th>policy<th>violation minutes<th>unit hours<th>cost / oracle</tr>");
+    let mut table = String::from(
+        "<div class=\"scroll\"><table><tr><th>policy<th>violation minutes<th>unit hours<th>cost / oracle</tr>",
+    );
     for row in rows {
         let (policy, ratio) = (escaped(&row.policy), row.cost_vs_oracle);
-        let cells = format!("<tr><td>{policy}<td>{:.0}<td>{:.0}<td>{ratio:.2}</tr>", row.violation_minutes, row.unit_hours);
+        let cells =
+            format!("<tr><td>{policy}<td>{:.0}<td>{:.0}<td>{ratio:.2}</tr>", row.violation_minutes, row.unit_hours);
         table.push_str(&cells);
     }
     table.push_str("</table></div>");
@@ -90,7 +101,7 @@ fn models_table(findings: &Findings) -> String {
     table
 }
 
-/// The static peak is left out where it is many times dearer than the rest, so that the rest can be told apart.
+/// On a scale of ratios, since the static peak is many times dearer than the rest.
 fn frontier(rows: &[Row]) -> Plot {
     let mut plot = Plot::new();
     for (ours, name, colour) in [(false, "others", FAINT), (true, "Headroom", AHEAD)] {
@@ -101,21 +112,25 @@ fn frontier(rows: &[Row]) -> Plot {
             .name(name)
             .mode(if ours { Mode::LinesMarkersText } else { Mode::MarkersText })
             .text_array(chosen.iter().map(|row| row.policy.trim_start_matches("headroom ").to_owned()).collect())
-            .text_position(Position::TopCenter)
+            .text_position(if ours { Position::BottomCenter } else { Position::TopCenter })
+            .clip_on_axis(false)
             .line(Line::new().color(colour).width(1.0))
             .marker(Marker::new().color(colour).size(9));
         plot.add_trace(trace);
     }
     let x_axis = Axis::new().title(Title::with_text("unit hours / oracle's")).type_(AxisType::Log);
     let y_axis = Axis::new().title(Title::with_text("minutes in violation"));
-    plot.set_layout(Layout::new().x_axis(x_axis).y_axis(y_axis).auto_size(true));
+    plot.set_layout(layout().x_axis(x_axis).y_axis(y_axis));
     plot
 }
 
 fn course_plot(course: &Course, signals: &[Signal]) -> Plot {
     let times: Vec<String> = course.times.iter().map(EventTime::to_string).collect();
     let line = |values: &[f64], name: &str, colour: &str| {
-        Scatter::new(times.clone(), values.to_vec()).name(name).mode(Mode::Lines).line(Line::new().color(colour.to_owned()).width(1.3))
+        Scatter::new(times.clone(), values.to_vec())
+            .name(name)
+            .mode(Mode::Lines)
+            .line(Line::new().color(colour.to_owned()).width(1.3))
     };
     let [low, median, high] = &course.band;
     let mut plot = Plot::new();
@@ -129,15 +144,15 @@ fn course_plot(course: &Course, signals: &[Signal]) -> Plot {
     plot.add_trace(limits);
     plot.add_trace(line(&course.loads, "load", LOAD));
     let shapes = events_within(course, signals).map(shade).collect();
-    let layout = Layout::new().shapes(shapes).auto_size(true).y_axis(Axis::new().title(Title::with_text("load")));
-    plot.set_layout(layout);
+    plot.set_layout(layout().shapes(shapes).y_axis(Axis::new().title(Title::with_text("load"))));
     plot
 }
 
 fn events_within<'a>(course: &Course, signals: &'a [Signal]) -> impl Iterator<Item = &'a Signal> {
     let (first, last) = (course.times.first().copied(), course.times.last().copied());
     signals.iter().filter(move |signal| {
-        first.is_some_and(|first| signal.ends_at_us > first.micros()) && last.is_some_and(|last| signal.starts_at_us < last.micros())
+        first.is_some_and(|first| signal.ends_at_us > first.micros())
+            && last.is_some_and(|last| signal.starts_at_us < last.micros())
     })
 }
 
@@ -153,6 +168,12 @@ fn shade(signal: &Signal) -> Shape {
         .x1(time(signal.ends_at_us))
         .fill_color(EVENT)
         .line(ShapeLine::new().width(0.0))
+}
+
+/// Small margins, the legend above.
+fn layout() -> Layout {
+    let legend = Legend::new().orientation(Orientation::Horizontal).y(1.12);
+    Layout::new().auto_size(true).margin(Margin::new().left(60).right(30).top(20).bottom(50)).legend(legend)
 }
 
 fn chart(plot: &Plot, id: &str) -> String {
@@ -173,4 +194,39 @@ fn escaped(text: &str) -> String {
         }
     }
     safe
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_needs_no_network_and_names_cannot_break_it() {
+        let row = |policy: &str| Row {
+            policy: policy.to_owned(),
+            violation_minutes: 5.0,
+            unit_hours: 7.0,
+            cost_vs_oracle: 1.5,
+        };
+        let findings = Findings {
+            policies: vec![row("reactive"), row("headroom p90")],
+            models: Vec::new(),
+            premises: vec!["<script>alert(1)</script>".to_owned()],
+        };
+        let course = Course {
+            workload: "a<b".to_owned(),
+            times: vec![EventTime::from_micros(0), EventTime::from_micros(300_000_000)],
+            loads: vec![1.0, f64::NAN],
+            band: [vec![0.5, 0.6], vec![1.0, 1.1], vec![2.0, 2.1]],
+            limits: vec![3.0, 3.0],
+            policy: "headroom p90".to_owned(),
+        };
+        let signal = Signal { starts_at_us: 0, ends_at_us: 100_000_000, ..Signal::default() };
+        let page = html(&findings, &[course], &[signal]);
+        assert!(page.contains("<h2>a&#60;b</h2>") && !page.contains("<script>alert(1)"), "names are escaped");
+        assert!(!page.contains("<script src") && !page.contains("<link"), "everything is within");
+        for expected in ["headroom p90", "Plotly.newPlot(\"frontier\"", "Plotly.newPlot(\"course-0\"", "[1.0,null]"] {
+            assert!(page.contains(expected), "{expected}");
+        }
+    }
 }

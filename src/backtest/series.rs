@@ -61,7 +61,10 @@ pub(super) fn read(path: &std::path::Path, columns: &TraceColumns, step: Span) -
         };
         if sample.value < 0.0 {
             let (file, time, value) = (path.display(), sample.time, sample.value);
-            return Err(UserError::new(format!("{file}, row {}: the load at {time} is {value}: it cannot be negative", row.number)));
+            return Err(UserError::new(format!(
+                "{file}, row {}: the load at {time} is {value}: it cannot be negative",
+                row.number
+            )));
         }
         let index = sample.time.micros().div_euclid(step.micros());
         let (sum, count) = workloads.entry(sample.workload).or_default().entry(index).or_default();
@@ -82,13 +85,20 @@ fn regular(workload: WorkloadId, steps: &Steps, step: Span) -> anyhow::Result<Se
     let start = EventTime::from_micros(first * step.micros());
     if last - first >= MAX_STEPS {
         let end = EventTime::from_micros(last * step.micros());
-        return Err(UserError::new(format!("{workload}: from {start} to {end} are more than {MAX_STEPS} steps of {step}: is a time mistyped?")));
+        return Err(UserError::new(format!(
+            "{workload}: from {start} to {end} are more than {MAX_STEPS} steps of {step}: is a time mistyped?"
+        )));
     }
     let spacing = usual_spacing(steps);
     if spacing > 1 {
-        return Err(UserError::new(format!("{workload}: the samples come every {}, --step is {step}: use --step {0}", step.times(spacing))));
+        return Err(UserError::new(format!(
+            "{workload}: the samples come every {}, --step is {step}: use --step {0}",
+            step.times(spacing)
+        )));
     }
-    let loads = (first..=last).map(|index| steps.get(&index).map_or(f64::NAN, |(sum, count)| sum / f64::from(*count))).collect();
+    let loads = (first..=last)
+        .map(|index| steps.get(&index).map_or(f64::NAN, |(sum, count)| sum / f64::from(*count)))
+        .collect();
     Ok(Series { workload, start, step, loads })
 }
 

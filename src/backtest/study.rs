@@ -25,7 +25,11 @@ const USUAL_UNITS: f64 = 6.0;
 const UNLIMITED: u32 = 1_000_000;
 
 /// Scores and policies of every workload, and its course for the report.
-pub(super) fn study(args: &BacktestArgs, series: &[Series], signals: &[Signal]) -> anyhow::Result<(Findings, Vec<Course>)> {
+pub(super) fn study(
+    args: &BacktestArgs,
+    series: &[Series],
+    signals: &[Signal],
+) -> anyhow::Result<(Findings, Vec<Course>)> {
     let engine = engine_config(args)?;
     let events: Vec<KnownEvent> = signals.iter().map(known_event).collect();
     let mut plans = Vec::new();
@@ -53,7 +57,9 @@ fn engine_config(args: &BacktestArgs) -> anyhow::Result<EngineConfig> {
     levels.sort_by(f64::total_cmp);
     levels.dedup_by(|one, other| (*one - *other).abs() < 1e-9);
     let config = ForecasterConfig { window_size: args.step, horizon: args.horizon, levels, ..live };
-    config.engine().map_err(|error| UserError::new(format!("--step {} and --horizon {}: {error}", args.step, args.horizon)))
+    config
+        .engine()
+        .map_err(|error| UserError::new(format!("--step {} and --horizon {}: {error}", args.step, args.horizon)))
 }
 
 fn known_event(signal: &Signal) -> KnownEvent {
@@ -74,7 +80,9 @@ fn known_event(signal: &Signal) -> KnownEvent {
 
 fn progress_bar(steps: u64) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(Some(steps), ProgressDrawTarget::stderr_with_hz(5));
-    if let Ok(style) = ProgressStyle::with_template("forecasting {bar:40} {percent:>3} %  {elapsed} so far, {eta} to go") {
+    if let Ok(style) =
+        ProgressStyle::with_template("forecasting {bar:40} {percent:>3} %  {elapsed} so far, {eta} to go")
+    {
         bar.set_style(style);
     }
     bar
@@ -174,7 +182,9 @@ impl<'a> Plan<'a> {
             times: (self.scored_from..self.series.loads.len()).map(|index| self.series.time(index)).collect(),
             loads: self.series.loads.get(self.scored_from..).unwrap_or_default().to_vec(),
             band: forecast.band.clone(),
-            limits: chosen.map(|result| result.units.iter().map(|units| f64::from(*units) * bearable).collect()).unwrap_or_default(),
+            limits: chosen
+                .map(|result| result.units.iter().map(|units| f64::from(*units) * bearable).collect())
+                .unwrap_or_default(),
             policy: chosen.map(|result| result.policy.clone()).unwrap_or_default(),
         }
     }
@@ -184,7 +194,7 @@ impl<'a> Plan<'a> {
         let chosen = if self.is_capacity_given { "as given" } else { "so that the median load needs six units" };
         format!(
             "{}: scored from {} to {} in steps of {} after {} steps of history, horizon {}, {signals} signals; unit \
-             capacity {:.6} ({chosen}), lead time {}, violation above {:.0} %, sized for {:.0} %",
+             capacity {:.4} ({chosen}), lead time {}, violation above {:.0} %, sized for {:.0} %",
             series.workload,
             series.time(self.scored_from),
             series.end(),
@@ -205,7 +215,9 @@ fn scored_from(args: &BacktestArgs, series: &Series, min_history: Span) -> anyho
     let (workload, start, end) = (&series.workload, series.start, series.end());
     if earliest >= end {
         let found = Span::from_secs((end - start).micros() / 1_000_000);
-        return Err(UserError::new(format!("{workload}: {found} of data, from {start} to {end}: the models need more than {min_history} of history")));
+        return Err(UserError::new(format!(
+            "{workload}: {found} of data, from {start} to {end}: the models need more than {min_history} of history"
+        )));
     }
     let third = Span::from_micros((end - start).micros() / 3);
     let from = args.score_from.unwrap_or((end - third).max(earliest));
@@ -225,7 +237,10 @@ fn usual_capacity(series: &Series, scored_from: usize, target_utilisation: f64) 
     if median > 0.0 {
         return Ok(median / USUAL_UNITS / target_utilisation);
     }
-    Err(UserError::new(format!("{}: half of the scored load is zero or missing: give --unit-capacity", series.workload)))
+    Err(UserError::new(format!(
+        "{}: half of the scored load is zero or missing: give --unit-capacity",
+        series.workload
+    )))
 }
 
 /// A length, rounded up to whole steps: capacity changes at their borders.

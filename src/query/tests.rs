@@ -79,7 +79,8 @@ async fn a_parquet_file_is_whole_or_absent() {
 
     let fails = "SELECT 1 / (value - value) FROM generate_series(1, 3)";
     run(args(folder.path(), fails)).await.expect_err("division by zero");
-    let left: Vec<_> = std::fs::read_dir(folder.path()).expect("reads").map(|e| e.expect("entry").file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(folder.path()).expect("reads").map(|e| e.expect("entry").file_name()).collect();
     assert_eq!(left.len(), 2, "{left:?}");
 }
 

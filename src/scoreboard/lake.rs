@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Context;
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Float64Type, Int32Type, TimestampMicrosecondType};
+use arrow::array::{Array, AsArray, Int64Array, PrimitiveArray, RecordBatch, StringArray};
+use arrow::compute::cast;
+use arrow::datatypes::{ArrowPrimitiveType, DataType, Float32Type, Float64Type, Int32Type, Int64Type};
 use headroom_actuator_decide::PlannerConfig;
 use headroom_actuator_decide::simulation::PolicyResult;
 use headroom_ingest_lake::{Lake, QueryLimits};
+use headroom_proto::schema::timestamp;
 use headroom_proto::v1::Verdict;
 use headroom_proto::{EventTime, Span};
 
@@ -66,12 +68,28 @@ async fn ask(lake: &Lake, sql: &str) -> anyhow::Result<Vec<RecordBatch>> {
     rows.collect().await.context("reading the scoreboard's rows")
 }
 
+/// A column as a type of our choice, however the lake stores it.
+fn column<T: ArrowPrimitiveType>(batch: &RecordBatch, name: &str) -> anyhow::Result<PrimitiveArray<T>> {
+    let found = batch.column_by_name(name).with_context(|| format!("the lake has no column {name}"))?;
+    Ok(cast(found, &T::DATA_TYPE)?.as_primitive::<T>().clone())
+}
+
+/// A column of times, in microseconds.
+fn times(batch: &RecordBatch, name: &str) -> anyhow::Result<Int64Array> {
+    let found = batch.column_by_name(name).with_context(|| format!("the lake has no column {name}"))?;
+    Ok(cast(&cast(found, &timestamp())?, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+}
+
+fn texts(batch: &RecordBatch, name: &str) -> anyhow::Result<StringArray> {
+    let found = batch.column_by_name(name).with_context(|| format!("the lake has no column {name}"))?;
+    Ok(cast(found, &DataType::Utf8)?.as_string::<i32>().clone())
+}
+
 /// Each workload that was forecast, with the feature column that was.
 async fn targets(lake: &Lake) -> anyhow::Result<Vec<(String, String)>> {
     let mut targets = Vec::new();
-    let sql = "SELECT DISTINCT arrow_cast(workload, 'Utf8') AS workload, arrow_cast(target, 'Utf8') AS target FROM forecasts ORDER BY 1, 2";
-    for batch in ask(lake, sql).await? {
-        let (workloads, names) = (batch.column(0).as_string::<i32>(), batch.column(1).as_string::<i32>());
+    for batch in ask(lake, "SELECT DISTINCT workload, target FROM forecasts ORDER BY 1, 2").await? {
+        let (workloads, names) = (texts(&batch, "workload")?, texts(&batch, "target")?);
         targets.extend(workloads.iter().flatten().map(str::to_owned).zip(names.iter().flatten().map(str::to_owned)));
     }
     Ok(targets)
@@ -79,20 +97,20 @@ async fn targets(lake: &Lake) -> anyhow::Result<Vec<(String, String)>> {
 
 /// The newest revision of each window's load, by its start.
 async fn loads(lake: &Lake, workload: &str, target: &str, until: EventTime) -> anyhow::Result<BTreeMap<i64, f64>> {
-    let (column, workload, size_s) = (target.replace('"', "\"\""), quoted(workload), STEP.micros() / 1_000_000);
+    let (target, workload, size_s) = (target.replace('"', "\"\""), quoted(workload), STEP.micros() / 1_000_000);
     let sql = format!(
-        "SELECT window_start, arrow_cast(\"{column}\", 'Float64') AS load FROM windows WHERE window_size_s = {size_s} \
-         AND workload = {workload} AND window_start < '{until}' AND \"{column}\" IS NOT NULL ORDER BY revision"
+        "SELECT window_start, \"{target}\" AS load FROM windows WHERE window_size_s = {size_s} AND workload = {workload} \
+         AND window_start < '{until}' AND \"{target}\" IS NOT NULL ORDER BY revision"
     );
     let mut loads = BTreeMap::new();
     for batch in ask(lake, &sql).await? {
-        let starts = batch.column(0).as_primitive::<TimestampMicrosecondType>();
-        let values = batch.column(1).as_primitive::<Float64Type>();
+        let (starts, values) = (times(&batch, "window_start")?, column::<Float64Type>(&batch, "load")?);
         loads.extend(starts.values().iter().copied().zip(values.values().iter().copied()));
     }
     Ok(loads)
 }
 
+/// The forecasts with an origin in the span, as far ahead as a planner looks.
 async fn forecasts(
     lake: &Lake,
     workload: &str,
@@ -130,27 +148,24 @@ fn quantile_columns(batch: &RecordBatch) -> Vec<(f64, String)> {
     columns
 }
 
-/// Appends each row's quantiles to its forecast; rows come in the order of origin and step.
+/// Appends each row's quantiles to its forecast; rows come in the order of origin and step. An abstention has none.
 fn gather(
     batch: &RecordBatch,
     columns: &[(f64, String)],
     made: &mut BTreeMap<i64, (Vec<f32>, Verdict)>,
 ) -> anyhow::Result<()> {
-    let column = |name: &str| batch.column_by_name(name).with_context(|| format!("forecasts have no column {name}"));
-    let origins = column("origin")?.as_primitive::<TimestampMicrosecondType>();
-    let steps = column("step")?.as_primitive::<Int32Type>();
-    let verdicts = arrow::compute::cast(column("verdict")?, &arrow::datatypes::DataType::Utf8)?;
-    let verdicts = verdicts.as_string::<i32>();
+    let (origins, steps, verdicts) =
+        (times(batch, "origin")?, column::<Int32Type>(batch, "step")?, texts(batch, "verdict")?);
     let mut quantiles = Vec::with_capacity(columns.len());
     for (_, name) in columns {
-        quantiles.push(arrow::compute::cast(column(name)?, &arrow::datatypes::DataType::Float32)?);
+        quantiles.push(column::<Float32Type>(batch, name)?);
     }
     for row in 0..batch.num_rows() {
-        let (values, _) =
-            made.entry(origins.value(row)).or_insert_with(|| (Vec::new(), verdict_of(verdicts.value(row))));
+        let verdict = verdict_of(verdicts.value(row));
+        let (values, _) = made.entry(origins.value(row)).or_insert_with(|| (Vec::new(), verdict));
         let is_next = usize::try_from(steps.value(row)).is_ok_and(|step| step * columns.len() == values.len());
         if is_next && quantiles.iter().all(|quantile| quantile.is_valid(row)) {
-            values.extend(quantiles.iter().map(|q| q.as_primitive::<arrow::datatypes::Float32Type>().value(row)));
+            values.extend(quantiles.iter().map(|quantile| quantile.value(row)));
         }
     }
     Ok(())
@@ -162,4 +177,78 @@ fn verdict_of(word: &str) -> Verdict {
 
 fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, new_null_array};
+    use arrow::datatypes::{Field, Schema};
+    use headroom_ingest_lake::{Commit, Table};
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// Rows of a table, written as JSON; what a row does not name is null.
+    fn batch(table: Table, features: &[(&str, DataType)], rows: &[Value]) -> RecordBatch {
+        let mut fields: Vec<Field> = table.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+        fields.extend(features.iter().map(|(name, kind)| Field::new(*name, kind.clone(), true)));
+        let columns = fields.iter().map(|field| -> ArrayRef {
+            let cell = |row: &Value| match row.get(field.name()) {
+                Some(Value::String(text)) => Some(text.clone()),
+                Some(Value::Null) | None => None,
+                Some(value) => Some(value.to_string()),
+            };
+            let texts: ArrayRef = Arc::new(rows.iter().map(cell).collect::<StringArray>());
+            cast(&texts, field.data_type()).unwrap_or_else(|_| new_null_array(field.data_type(), rows.len()))
+        });
+        let columns: Vec<ArrayRef> = columns.collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("rows fit the schema")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_board_of_a_lake_uses_its_windows_and_forecasts() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lake = Lake::open(folder.path()).await.expect("opens");
+        let at = |step: i64| (EventTime::from_micros(0) + STEP.times(step)).to_string();
+        let load = |step: i64| if (60..66).contains(&step) { 350.0 } else { 70.0 };
+        let windows: Vec<Value> = (0..100)
+            .filter(|step| *step != 20)
+            .map(|step| {
+                json!({ "date": "1970-01-01", "query": "load", "window_size_s": 300, "window_start": at(step), "workload": "shop",
+                        "window_end": at(step + 1), "revision": 0, "complete": true, "requests_per_s": load(step) })
+            })
+            .collect();
+        let forecasts: Vec<Value> = (50..100)
+            .flat_map(|origin| (0..20).map(move |step| (origin, step)))
+            .map(|(origin, step)| {
+                json!({ "date": "1970-01-01", "workload": "shop", "target": "requests_per_s", "origin": at(origin), "step": step,
+                        "at": at(origin + step), "step_s": 300, "event": false, "verdict": "fresh",
+                        "q50": load(origin + step), "q025": 1.0, "q99": 2.0 * load(origin + step) })
+            })
+            .collect();
+        let windows = batch(Table::Windows, &[("requests_per_s", DataType::Float64)], &windows);
+        let quantiles = ["q025", "q50", "q99"].map(|name| (name, DataType::Float32));
+        let forecasts = batch(Table::Forecasts, &quantiles, &forecasts);
+        for (table, batch) in [(Table::Windows, windows), (Table::Forecasts, forecasts)] {
+            let positions = BTreeMap::from([("test".to_owned(), 1)]);
+            lake.append(table, vec![batch], Commit { positions }).await.expect("commits");
+        }
+        let planner = PlannerConfig { unit_capacity: 20.0, ..PlannerConfig::default() };
+        let [from, until] = [50, 100].map(|step| EventTime::from_micros(0) + STEP.times(step));
+        let board = of_lake(&lake, &planner, from, until).await.expect("a board");
+        let minutes =
+            |policy: &str| board.rows.iter().find(|row| row.policy == policy).map(|row| row.violation_minutes);
+        assert_eq!(
+            (minutes("reactive"), minutes("headroom p50"), minutes("oracle")),
+            (Some(20.0), Some(0.0), Some(0.0)),
+            "{board}"
+        );
+        let shown = board.to_string();
+        assert!(
+            shown.contains("1970-01-01T04:10:00Z to 1970-01-01T08:20:00Z") && shown.contains("cost / oracle"),
+            "{shown}"
+        );
+    }
 }

@@ -10,7 +10,12 @@ fn loads() -> Vec<f64> {
 }
 
 fn planner() -> PlannerConfig {
-    PlannerConfig { unit_capacity: 20.0, lead_time: Span::from_mins(15), dwell: Span::from_mins(10), ..PlannerConfig::default() }
+    PlannerConfig {
+        unit_capacity: 20.0,
+        lead_time: Span::from_mins(15),
+        dwell: Span::from_mins(10),
+        ..PlannerConfig::default()
+    }
 }
 
 /// Perfect forecasts, the upper level twice as high as the lower.
@@ -18,7 +23,8 @@ fn forecasts(loads: &[f64]) -> Forecasts {
     let mut forecasts = Forecasts::new(STEP_US, vec![0.5, 0.99]);
     for origin in SCORED..STEPS {
         let ahead = origin..origin + Forecasts::steps_needed(&planner(), Span::from_micros(STEP_US));
-        let quantiles = ahead.map(|step| loads.get(step).copied().unwrap_or(70.0) as f32).flat_map(|load| [load, 2.0 * load]);
+        let quantiles =
+            ahead.map(|step| loads.get(step).copied().unwrap_or(70.0) as f32).flat_map(|load| [load, 2.0 * load]);
         forecasts.add(i64::try_from(origin).expect("small") * STEP_US, quantiles.collect(), Verdict::Fresh);
     }
     forecasts

@@ -1,6 +1,7 @@
 //! Settings for clients, and questions to the broker.
 
-use std::sync::Arc;
+use std::fmt;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use headroom_proto::topics::Topic;
@@ -15,17 +16,19 @@ use crate::{BrokerConfig, BrokerError, Consumer, Producer, Received, Start};
 const TAIL_WAIT: Duration = Duration::from_millis(500);
 
 /// A Kafka, by its settings; cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Broker {
     servers: Arc<str>,
     config: Arc<BrokerConfig>,
+    /// Asks for metadata and offsets; connected by the first question.
+    asking: Arc<OnceLock<BaseConsumer>>,
 }
 
 impl Broker {
     /// Settings for clients of these servers; nothing is connected yet.
     #[must_use]
     pub fn new(bootstrap_servers: &str, config: &BrokerConfig) -> Self {
-        Self { servers: bootstrap_servers.into(), config: Arc::new(config.clone()) }
+        Self { servers: bootstrap_servers.into(), config: Arc::new(config.clone()), asking: Arc::default() }
     }
 
     /// `bootstrap.servers`.
@@ -83,7 +86,7 @@ impl Broker {
     /// # Errors
     /// When the broker does not answer in time.
     pub async fn ends(&self, topic: Topic) -> Result<Vec<(i32, i64, i64)>, BrokerError> {
-        self.asking("headroom-ends", move |broker, client| ends_of(broker, client, topic)).await
+        self.asking(move |broker, client| ends_of(broker, client, topic)).await
     }
 
     /// The last `n` records of a partition, oldest first.
@@ -113,17 +116,22 @@ impl Broker {
         Ok(records)
     }
 
-    /// Asks with a client of its own on a thread that may block.
+    /// Asks on a thread that may block.
     pub(crate) async fn asking<T: Send + 'static>(
         &self,
-        group: &'static str,
         question: impl FnOnce(&Broker, &BaseConsumer) -> Result<T, BrokerError> + Send + 'static,
     ) -> Result<T, BrokerError> {
         let broker = self.clone();
         let asked = tokio::task::spawn_blocking(move || {
-            let client: BaseConsumer =
-                broker.client()?.set("group.id", group).create().map_err(|e| broker.error("connecting", e))?;
-            question(&broker, &client)
+            if broker.asking.get().is_none() {
+                let created: Result<BaseConsumer, _> = broker.client()?.set("group.id", "headroom-asking").create();
+                let client = created.map_err(|e| broker.error("connecting", e))?;
+                broker.asking.get_or_init(|| client);
+            }
+            match broker.asking.get() {
+                Some(client) => question(&broker, client),
+                None => Err(BrokerError::Embedded("no client to ask with".to_owned())),
+            }
         });
         asked.await.map_err(|error| BrokerError::Embedded(format!("a request was abandoned: {error}")))?
     }
@@ -161,6 +169,12 @@ impl Broker {
             return BrokerError::Settings(source.to_string());
         }
         BrokerError::Kafka { action: action.to_owned(), servers: self.servers.to_string(), source }
+    }
+}
+
+impl fmt::Debug for Broker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Broker").field("servers", &self.servers).finish_non_exhaustive()
     }
 }
 

@@ -145,7 +145,7 @@ impl Consumer {
     async fn offset_at(&self, topic: Topic, partition: i32, time: EventTime) -> Result<i64, BrokerError> {
         let ends: BTreeMap<i32, i64> = self.broker.ends(topic).await?.into_iter().map(|(p, _, high)| (p, high)).collect();
         let end = ends.get(&partition).copied().unwrap_or(0);
-        let answer = self.broker.asking("headroom-times", move |broker, client| {
+        let answer = self.broker.asking(move |broker, client| {
             let mut list = TopicPartitionList::new();
             list.add_partition_offset(topic.name(), partition, Offset::Offset(time.millis().max(0)))
                 .and_then(|()| client.offsets_for_times(list, broker.timeout()))

@@ -43,10 +43,11 @@ impl Lake {
     /// # Errors
     /// When the table cannot be read or written.
     pub async fn compact(&self, table: Table) -> Result<Compaction, LakeError> {
-        let _writing = self.writing(table).await;
+        let mut known = self.writing(table).await;
         let Some(current) = self.loaded(table).await? else { return Ok(Compaction::default()) };
         let schema = self.schema(table).await?;
         let properties = CommitProperties::default().with_cleanup_expired_logs(Some(false));
+        let current_version = current.version();
         let (joined, metrics) = current
             .optimize()
             .with_target_size(TARGET_BYTES)
@@ -61,6 +62,7 @@ impl Lake {
             .await
             .map_err(LakeError::delta(table, "removing old files of"))?;
         cleanup_metadata(&cleaned, None).await.map_err(LakeError::delta(table, "removing old log entries of"))?;
+        known.follow(current_version, cleaned.version(), BTreeMap::new());
         self.replace(table, cleaned);
         Ok(Compaction { files_joined: metrics.num_files_removed, files_written: metrics.num_files_added })
     }

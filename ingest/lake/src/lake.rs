@@ -1,6 +1,6 @@
 //! The tables of one lake: opening, positions, commits.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -18,6 +18,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use url::Url;
 
 use crate::commit::widen;
+use crate::positions::Positions;
 use crate::{Appended, Commit, LakeError, Table, files, session};
 
 /// Commits between two Delta checkpoints: opening a table reads at most this many log entries.
@@ -35,7 +36,7 @@ pub struct Lake {
 
 #[derive(Default)]
 struct Slot {
-    writing: tokio::sync::Mutex<KnownPositions>,
+    writing: tokio::sync::Mutex<Positions>,
     current: Mutex<Option<DeltaTable>>,
 }
 
@@ -100,7 +101,7 @@ impl Lake {
         let Some(current) = self.loaded(table).await? else { return Ok(BTreeMap::new()) };
         let mut positions = BTreeMap::new();
         for id in ids {
-            if let Some(position) = position_of(table, &current, &mut known, id.as_ref()).await? {
+            if let Some(position) = known.find(table, &current, id.as_ref()).await? {
                 positions.insert(id.as_ref().to_owned(), position);
             }
         }
@@ -119,7 +120,7 @@ impl Lake {
             Some(current) => current,
             None => self.create(table).await?,
         };
-        if is_repeat(table, &current, &mut known, &commit).await? {
+        if known.hold(table, &current, &commit).await? {
             return Ok(Appended::Repeated);
         }
         let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum();
@@ -134,11 +135,8 @@ impl Lake {
             self.write(table, current, batches, properties).await
         };
         let written = written.map_err(|source| failure(table, source))?;
+        known.follow(before, written.version(), commit.positions);
         let version = written.version().unwrap_or_default();
-        if known.version == before && before.map(|before| before + 1) == Some(version) {
-            known.version = Some(version);
-            known.by_id.extend(commit.positions.into_iter().map(|(id, position)| (id, Some(position))));
-        }
         self.replace(table, written);
         Ok(Appended::Committed { version, rows })
     }
@@ -200,7 +198,7 @@ impl Lake {
     }
 
     /// The turn to write a table.
-    pub(crate) async fn writing(&self, table: Table) -> tokio::sync::MutexGuard<'_, KnownPositions> {
+    pub(crate) async fn writing(&self, table: Table) -> tokio::sync::MutexGuard<'_, Positions> {
         self.slot(table).writing.lock().await
     }
 
@@ -290,12 +288,11 @@ async fn move_positions(current: DeltaTable, properties: CommitProperties) -> Re
 }
 
 fn failure(table: Table, source: DeltaTableError) -> LakeError {
-    match source {
-        DeltaTableError::Transaction { source: TransactionError::CommitConflict(conflict) } => {
-            LakeError::Conflict { table, position: "a position of this commit".to_owned(), found: conflict.to_string() }
-        }
-        other => LakeError::delta(table, "writing")(other),
+    if let DeltaTableError::Transaction { source: TransactionError::CommitConflict(conflict) } = &source {
+        let found = conflict.to_string();
+        return LakeError::Conflict { table, position: "a position of this commit".to_owned(), found };
     }
+    LakeError::delta(table, "writing")(source)
 }
 
 impl Drop for Lake {

@@ -9,6 +9,7 @@ mod commit;
 mod error;
 mod files;
 mod lake;
+mod positions;
 mod query;
 mod schema;
 mod session;

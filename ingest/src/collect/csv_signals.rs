@@ -5,7 +5,7 @@ use std::fs::File;
 use std::path::Path;
 
 use headroom_proto::EventTime;
-use headroom_proto::signal::{kind_of, validate};
+use headroom_proto::signal::{SignalError, kind_of, validate};
 use headroom_proto::v1::{AudienceQuality, Signal, SignalStatus};
 
 /// The columns that must be there.
@@ -136,11 +136,9 @@ fn parse(cells: &BTreeMap<&str, &str>) -> Result<Signal, (String, String)> {
         weight,
         ..Signal::default()
     };
-    validate(signal).map_err(|error| match error {
-        headroom_proto::signal::SignalError::Field { field, problem } => {
-            (if field == "signal_id" { "event_id" } else { field }.to_owned(), problem)
-        }
-        other => ("event_id".to_owned(), other.to_string()),
+    validate(signal).map_err(|error| {
+        let SignalError::Field { field, problem } = error else { return ("event_id".to_owned(), error.to_string()) };
+        (if field == "signal_id" { "event_id" } else { field }.to_owned(), problem)
     })
 }
 

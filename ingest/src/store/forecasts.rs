@@ -48,7 +48,8 @@ pub(super) fn rows(forecast: &Forecast) -> Result<RecordBatch, String> {
         optional(&forecast.verdict_reason),
         optional(&signals_used(forecast)),
     ];
-    let mut fields: Vec<Field> = Table::Forecasts.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+    let mut fields: Vec<Field> =
+        Table::Forecasts.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
     for (index, level) in forecast.levels.iter().enumerate() {
         fields.push(Field::new(quantile_column(*level), DataType::Float32, true));
         columns.push(quantile(forecast, index, steps));

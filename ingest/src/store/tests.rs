@@ -305,7 +305,8 @@ async fn a_lake_of_another_broker_is_refused() {
     let bench = Bench::start().await;
     fill(&bench.lake_folder()).await;
     let running = bench.store(patient()).await;
-    let error = tokio::time::timeout(LIMIT, running.task).await.expect("in time").expect("no panic").expect_err("ahead");
+    let error =
+        tokio::time::timeout(LIMIT, running.task).await.expect("in time").expect("no panic").expect_err("ahead");
     assert!(matches!(error, StoreError::Ahead { stored: 9, end: 0, .. }), "{error}");
     assert_eq!(running.handle.status().state, StageState::Failed);
     assert!(matches!(running.handle.catch_up().await, Err(StoreError::Stopped)));

@@ -86,7 +86,9 @@ impl Columns {
     fn feature(&self, field: &Field, column: &ArrayRef) -> Result<(Field, ArrayRef), String> {
         let name = field.name();
         if name.is_empty() || name.contains(RESERVED) {
-            return Err(format!("column `{name}`: give the feature a name without blanks and without any of ,;{{}}()=`"));
+            return Err(format!(
+                "column `{name}`: give the feature a name without blanks and without any of ,;{{}}()=`"
+            ));
         }
         let Some(kept) = kept_type(column.data_type()) else {
             return Err(format!("column `{name}` is {}: cast it to a number or a text", column.data_type()));
@@ -106,16 +108,18 @@ impl Columns {
 }
 
 fn kept_type(data_type: &DataType) -> Option<DataType> {
+    let is_text = |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
+    let is_word = matches!(data_type, DataType::Dictionary(_, words) if is_text(words));
     if data_type.is_numeric() {
         return Some(DataType::Float64);
     }
-    let is_text = |data_type: &DataType| matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View);
-    match data_type {
-        DataType::Boolean => Some(DataType::Boolean),
-        DataType::Timestamp(..) => Some(timestamp()),
-        DataType::Dictionary(_, values) if is_text(values) => Some(DataType::Utf8),
-        other => is_text(other).then_some(DataType::Utf8),
+    if matches!(data_type, DataType::Timestamp(..)) {
+        return Some(timestamp());
     }
+    if is_text(data_type) || is_word {
+        return Some(DataType::Utf8);
+    }
+    (data_type == &DataType::Boolean).then_some(DataType::Boolean)
 }
 
 fn envelope(batch: &RecordBatch, field: &Field) -> Result<ArrayRef, String> {

@@ -95,7 +95,12 @@ impl Work {
                 }
                 if offset < low {
                     let lost = (low - offset).unsigned_abs();
-                    tracing::warn!(topic = topic.name(), partition, lost, "the topic let records go before they were stored");
+                    tracing::warn!(
+                        topic = topic.name(),
+                        partition,
+                        lost,
+                        "the topic let records go before they were stored"
+                    );
                     self.ledger.lost(table, lost);
                 }
                 self.next.insert((topic, partition), offset.max(low));

@@ -79,6 +79,22 @@ async fn the_same_commit_twice_is_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn skipping_files_misses_no_microsecond() {
+    let folder = tempfile::tempdir().expect("temp folder");
+    let lake = Lake::open(folder.path()).await.expect("opens");
+    let batch = windows(1, 1, "load");
+    let mut columns = batch.columns().to_vec();
+    columns[3] = Arc::new(TimestampMicrosecondArray::from(vec![60_123_457]).with_timezone("UTC"));
+    let odd = RecordBatch::try_new(batch.schema(), columns).expect("fits");
+    lake.append(Table::Windows, vec![odd], at([("p/0", 1)])).await.expect("commits");
+    for condition in
+        ["= '1970-01-01T00:01:00.123457Z'", "> '1970-01-01T00:01:00.123456Z'", "< '1970-01-01T00:01:00.123458Z'"]
+    {
+        assert_eq!(answer(&lake, &format!("SELECT count(*) FROM windows WHERE window_start {condition}")).await, [1]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_second_writer_is_found_out() {
     let folder = tempfile::tempdir().expect("temp folder");
     let [one, other] =
@@ -90,6 +106,22 @@ async fn a_second_writer_is_found_out() {
     let repeated = one.append(Table::Windows, vec![windows(4, 2, "load")], at([("p/0", 6)])).await.expect("skips");
     assert_eq!(repeated, Appended::Repeated);
     assert_eq!(answer(&one, "SELECT count(*) FROM windows").await, [8]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_writers_at_once_one_commits() {
+    let folder = tempfile::tempdir().expect("temp folder");
+    let [one, other] =
+        [Lake::open(folder.path()).await.expect("opens"), Lake::open(folder.path()).await.expect("opens")];
+    for n in 1..=5 {
+        let commit = || (vec![windows(n * 10, 10, "load")], at([("p/0", n)]));
+        let ((first, to_first), (second, to_second)) = (commit(), commit());
+        let (first, second) =
+            tokio::join!(one.append(Table::Windows, first, to_first), other.append(Table::Windows, second, to_second));
+        let committed = [&first, &second].iter().filter(|o| matches!(o, Ok(Appended::Committed { .. }))).count();
+        assert_eq!(committed, 1, "{first:?} {second:?}");
+        assert_eq!(answer(&one, "SELECT count(*) FROM windows").await, [n * 10]);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -85,13 +85,13 @@ impl ParquetRows {
                 .ok_or_else(|| arrow::error::ArrowError::SchemaError(format!("column `{name}` is gone")))
         };
         let time = column(&self.columns.time)?;
-        let times = match time.data_type() {
+        let times = if let DataType::Timestamp(_, zone) = time.data_type() {
             // The unit changes, the zone stays: a timestamp counts from the epoch in UTC whatever zone it shows.
-            DataType::Timestamp(_, zone) => {
-                Times::Micros(cast(time, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?)
-            }
-            kind if is_date(kind) => Times::Micros(cast(time, &DataType::Timestamp(TimeUnit::Microsecond, None))?),
-            _ => Times::Texts(cast(time, &DataType::Utf8)?),
+            Times::Micros(cast(time, &DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?)
+        } else if is_date(time.data_type()) {
+            Times::Micros(cast(time, &DataType::Timestamp(TimeUnit::Microsecond, None))?)
+        } else {
+            Times::Texts(cast(time, &DataType::Utf8)?)
         };
         let texts = |name: &String| cast(column(name)?, &DataType::Utf8);
         Ok(Cells {
@@ -163,10 +163,10 @@ fn is_date(kind: &DataType) -> bool {
 }
 
 fn is_text(kind: &DataType) -> bool {
-    match kind {
-        DataType::Dictionary(_, values) => is_text(values),
-        kind => matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View),
+    if let DataType::Dictionary(_, values) = kind {
+        return is_text(values);
     }
+    matches!(kind, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
 fn is_flag(kind: &DataType) -> bool {

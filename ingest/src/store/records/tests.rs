@@ -1,7 +1,10 @@
 use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
 use headroom_proto::topics::Topic;
-use headroom_proto::v1::Signal;
+use headroom_proto::v1::{
+    ActionRecord, ActionState, AudienceQuality, Model, Outcome, Plan, Signal, SignalKind, SignalStatus, Switch,
+};
+use headroom_proto::{EventTime, signal};
 use serde_json::{Value, json};
 
 use super::*;
@@ -79,7 +82,8 @@ fn moves_and_switches_share_a_table() {
     }
     let switch = Switch { paused: true, actor: "ops".to_owned(), at_us: AT_US, ..Switch::default() };
     let row = stored(Table::Actions, "Switch", &switch);
-    let expected = json!({"date": "1998-06-10", "state": "paused", "at": "1998-06-10T15:00:00.123456Z", "actor": "ops"});
+    let expected =
+        json!({"date": "1998-06-10", "state": "paused", "at": "1998-06-10T15:00:00.123456Z", "actor": "ops"});
     assert_eq!(row, expected);
 }
 
@@ -115,13 +119,13 @@ fn signals_come_as_cloud_events() {
     let announced = Signal {
         signal_id: "match-12".to_owned(),
         revision: 2,
-        kind: headroom_proto::v1::SignalKind::Match.into(),
-        status: headroom_proto::v1::SignalStatus::Announced.into(),
+        kind: SignalKind::Match.into(),
+        status: SignalStatus::Announced.into(),
         starts_at_us: AT_US,
         ends_at_us: AT_US + 1,
         announced_at_us: AT_US - 1,
         audience_size: Some(80_000),
-        audience_quality: headroom_proto::v1::AudienceQuality::Estimate.into(),
+        audience_quality: AudienceQuality::Estimate.into(),
         weight: 1.5,
         workloads: vec!["shop-*".to_owned()],
         ..Signal::default()

@@ -40,8 +40,7 @@ fn features_are_kept_as_numbers_and_texts() {
     let [batch] = rows.as_slice() else { panic!("one batch") };
     let types: Vec<(&str, DataType)> =
         batch.schema_ref().fields().iter().skip(8).map(|f| (f.name().as_str(), f.data_type().clone())).collect();
-    let expected =
-        [("requests_per_s", DataType::Float64), ("errors", DataType::Float64), ("region", DataType::Utf8)];
+    let expected = [("requests_per_s", DataType::Float64), ("errors", DataType::Float64), ("region", DataType::Utf8)];
     assert_eq!(types, expected);
     assert_eq!(batch.column_by_name(DATE).expect("date").as_primitive::<Date32Type>().value(0), 1);
 }
