@@ -89,14 +89,16 @@ pub(crate) enum ConfigCommand {
 impl Config {
     /// Reads the defaults, the file and the environment, and checks the whole.
     pub(crate) async fn load(file: Option<&Path>) -> anyhow::Result<Self> {
-        let mut builder = config::Config::builder().add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml));
+        let mut builder =
+            config::Config::builder().add_source(config::File::from_str(DEFAULTS, config::FileFormat::Toml));
         if let Some(path) = file {
             if !path.is_file() {
                 return Err(UserError::new(format!("configuration {}: no such file", path.display())));
             }
             builder = builder.add_source(config::File::from(path).format(config::FileFormat::Toml));
         }
-        let environment = config::Environment::with_prefix("HEADROOM").prefix_separator("__").separator("__").try_parsing(true);
+        let environment =
+            config::Environment::with_prefix("HEADROOM").prefix_separator("__").separator("__").try_parsing(true);
         let parsed: Result<Self, config::ConfigError> =
             builder.add_source(environment).build().and_then(config::Config::try_deserialize);
         let config = parsed.map_err(|error| UserError::new(format!("configuration{}: {error}", named(file))))?;

@@ -117,8 +117,7 @@ pub(crate) async fn plan(command: PlanCommand) -> anyhow::Result<()> {
 
 /// Undoes one action.
 pub(crate) async fn rollback(args: RollbackArgs) -> anyhow::Result<()> {
-    let request =
-        RollbackRequest { action_id: args.action_id, actor: args.server.actor.clone(), reason: args.reason };
+    let request = RollbackRequest { action_id: args.action_id, actor: args.server.actor.clone(), reason: args.reason };
     print_action(&connect(&args.server).await?.rollback(request).await.map_err(told)?.into_inner());
     Ok(())
 }

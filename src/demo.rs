@@ -69,11 +69,12 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     run::stop_on_signal(shutdown.clone());
     let (scoreboard_sender, scoreboard) = watch::channel(None);
     let planner = config.actuate.planner.clone();
-    let mut headroom =
-        Headroom::start(config, data_dir, None, Clock::replay(), scoreboard, shutdown.clone()).await?;
+    let mut headroom = Headroom::start(config, data_dir, None, Clock::replay(), scoreboard, shutdown.clone()).await?;
     let console = format!("http://{}/", headroom.endpoints.http);
     say(&format!("console: {console}"));
-    if args.open && let Err(error) = open::that_detached(&console) {
+    if args.open
+        && let Err(error) = open::that_detached(&console)
+    {
         tracing::warn!(%error, "no browser could be opened");
     }
 

@@ -290,11 +290,7 @@ impl Ground<'_> {
             .context("the actuator")
     }
 
-    fn replay(
-        &self,
-        stages: &Stages,
-        tasks: &mut JoinSet<anyhow::Result<()>>,
-    ) -> anyhow::Result<Option<ReplayHandle>> {
+    fn replay(&self, stages: &Stages, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<Option<ReplayHandle>> {
         let Some(config) = self.config.collect.replay.clone() else { return Ok(None) };
         let behind = stages.clone();
         let gate: Option<ReplayGate> =
@@ -329,8 +325,12 @@ impl Ground<'_> {
         Ok(handle.router())
     }
 
-    fn spawn<F, E>(&self, tasks: &mut JoinSet<anyhow::Result<()>>, name: &'static str, run: impl FnOnce(CancellationToken) -> F)
-    where
+    fn spawn<F, E>(
+        &self,
+        tasks: &mut JoinSet<anyhow::Result<()>>,
+        name: &'static str,
+        run: impl FnOnce(CancellationToken) -> F,
+    ) where
         F: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<anyhow::Error> + Send,
     {
@@ -378,7 +378,9 @@ pub(crate) fn stop_on_signal(shutdown: CancellationToken) {
 async fn interrupted() {
     #[cfg(unix)]
     {
-        let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else { return };
+        let Ok(mut terminate) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) else {
+            return;
+        };
         tokio::select! {
             _ = tokio::signal::ctrl_c() => {}
             _ = terminate.recv() => {}

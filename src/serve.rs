@@ -18,7 +18,9 @@ use crate::telemetry::{Metrics, OPEN_METRICS};
 /// Binds a listener; a port in use is the user's to mend.
 pub(crate) async fn bind(address: &str, key: &str) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| {
-        UserError::new(format!("cannot listen on {address}: {error}: choose another with `{key}` (port 0 takes a free one)"))
+        UserError::new(format!(
+            "cannot listen on {address}: {error}: choose another with `{key}` (port 0 takes a free one)"
+        ))
     })
 }
 

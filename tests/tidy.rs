@@ -21,10 +21,7 @@ const ALLOWED: [(&str, &[&str]); 9] = [
         "headroom-ingest",
         &["headroom-proto", "headroom-ingest-broker", "headroom-ingest-window", "headroom-ingest-lake"],
     ),
-    (
-        "headroom-forecaster",
-        &["headroom-proto", "headroom-ingest-broker", "headroom-ingest-lake", "headroom-models"],
-    ),
+    ("headroom-forecaster", &["headroom-proto", "headroom-ingest-broker", "headroom-ingest-lake", "headroom-models"]),
     ("headroom-actuator", &["headroom-proto", "headroom-ingest-broker", "headroom-actuator-decide"]),
 ];
 
@@ -79,7 +76,8 @@ fn packages_depend_only_on_what_the_table_allows() {
     let ours: BTreeSet<&str> = ALLOWED.iter().map(|(name, _)| *name).chain(["headroom"]).collect();
     assert_eq!(dependencies.keys().map(String::as_str).collect::<BTreeSet<_>>(), ours, "packages of the workspace");
     for (package, allowed) in ALLOWED {
-        let used: BTreeSet<&str> = dependencies[package].iter().map(String::as_str).filter(|d| ours.contains(d)).collect();
+        let used: BTreeSet<&str> =
+            dependencies[package].iter().map(String::as_str).filter(|d| ours.contains(d)).collect();
         let extra: Vec<_> = used.iter().filter(|d| !allowed.contains(d)).collect();
         assert!(extra.is_empty(), "{package} must not depend on {extra:?}");
     }
@@ -143,7 +141,11 @@ fn configuration_types_refuse_unknown_fields() {
 }
 
 fn configuration_type(line: &str) -> Option<&str> {
-    let rest = line.trim_start().strip_prefix("pub(crate) ").or_else(|| line.trim_start().strip_prefix("pub ")).unwrap_or(line);
+    let rest = line
+        .trim_start()
+        .strip_prefix("pub(crate) ")
+        .or_else(|| line.trim_start().strip_prefix("pub "))
+        .unwrap_or(line);
     let name = rest.strip_prefix("struct ")?.split([' ', '<', '(', ';']).next()?;
     (name.ends_with("Config") || name.ends_with("Settings")).then_some(name)
 }

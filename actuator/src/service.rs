@@ -125,7 +125,11 @@ impl ActuatorService {
             ("headroom_actuate_actions", "changes applied to targets", &counters.actions),
             ("headroom_actuate_outcomes", "outcomes measured", &counters.outcomes),
             ("headroom_actuate_guard_alone", "decisions without a forecast to trust", &counters.guard_alone),
-            ("headroom_actuate_set_aside_records", "records not used: repeats and what cannot be read", &counters.set_aside),
+            (
+                "headroom_actuate_set_aside_records",
+                "records not used: repeats and what cannot be read",
+                &counters.set_aside,
+            ),
         ] {
             registry.register(name, help, counter.clone());
         }
@@ -213,7 +217,8 @@ async fn next(
 impl Work {
     /// Files a record under its workload; what cannot be used is counted.
     fn take_in(&mut self, record: Received) {
-        let taken = if record.topic == Topic::Forecasts { self.take_forecast(&record) } else { self.take_windows(&record) };
+        let taken =
+            if record.topic == Topic::Forecasts { self.take_forecast(&record) } else { self.take_windows(&record) };
         if let Err(reason) = taken {
             self.counters.set_aside.inc();
             tracing::debug!(reason, origin = record.origin(), "record not used");

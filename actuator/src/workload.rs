@@ -153,16 +153,7 @@ impl Workload {
 
 impl Measuring {
     pub(crate) fn new(action: ActionRecord, from: EventTime, until: EventTime) -> Self {
-        Self {
-            action,
-            from,
-            until,
-            peak: 0.0,
-            sum: 0.0,
-            windows: 0,
-            peak_utilisation: 0.0,
-            violation_minutes: 0.0,
-        }
+        Self { action, from, until, peak: 0.0, sum: 0.0, windows: 0, peak_utilisation: 0.0, violation_minutes: 0.0 }
     }
 
     /// Adds a closed window: its load, the share of ready capacity it took, and the minutes it was in violation.

@@ -211,10 +211,7 @@ impl ProcessService {
     }
 
     /// The newest checkpoint, its output sent again, and the consumer behind its offsets.
-    async fn recover(
-        &mut self,
-        queries: &BTreeMap<Telemetry, Vec<Arc<FeatureQuery>>>,
-    ) -> Result<Work, ProcessError> {
+    async fn recover(&mut self, queries: &BTreeMap<Telemetry, Vec<Arc<FeatureQuery>>>) -> Result<Work, ProcessError> {
         let saved = self.checkpoints.newest().await?;
         let mut shards = BTreeMap::new();
         let mut parts = Vec::new();

@@ -80,7 +80,11 @@ impl Calibration {
             let covered = if actual <= f64::from(*forecast) { 1.0 } else { 0.0 };
             let moved = *adapted + RATE * (level - covered);
             // It never leaves its side of the median, nor strays far from its level.
-            *adapted = if *level > 0.5 { moved.clamp(0.5_f64.max(level - 0.2), 0.999) } else { moved.clamp(0.001, 0.5_f64.min(level + 0.2)) };
+            *adapted = if *level > 0.5 {
+                moved.clamp(0.5_f64.max(level - 0.2), 0.999)
+            } else {
+                moved.clamp(0.001, 0.5_f64.min(level + 0.2))
+            };
         }
     }
 

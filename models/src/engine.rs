@@ -338,7 +338,8 @@ impl Engine {
     fn promote(&mut self, notes: &mut Vec<Note>) {
         let Some(champion) = self.tracks.first() else { return };
         let Some(to_beat) = champion.loss(0, PROMOTE_HOURS) else { return };
-        let beaten = |track: &Track| track.loss(0, PROMOTE_HOURS).filter(|loss| *loss < self.config.promote_below * to_beat);
+        let beaten =
+            |track: &Track| track.loss(0, PROMOTE_HOURS).filter(|loss| *loss < self.config.promote_below * to_beat);
         let best = self
             .tracks
             .iter()

@@ -91,9 +91,8 @@ impl EventBook {
 
     /// Events known at `at_us` that may act in `[from_us, to_us)`.
     pub(crate) fn known(&self, at_us: i64, from_us: i64, to_us: i64) -> Vec<&KnownEvent> {
-        let newest = |revisions: &'_ Vec<KnownEvent>| {
-            revisions.iter().rposition(|revision| revision.announced_at_us <= at_us)
-        };
+        let newest =
+            |revisions: &'_ Vec<KnownEvent>| revisions.iter().rposition(|revision| revision.announced_at_us <= at_us);
         self.revisions
             .values()
             .filter_map(|revisions| newest(revisions).and_then(|at| revisions.get(at)))

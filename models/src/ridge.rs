@@ -193,7 +193,8 @@ impl Rows {
         let size = self.knots + self.width;
         let mut normal = vec![0.0; size * size];
         let mut right = vec![0.0; size];
-        let rows = self.level.iter().zip(self.dense.chunks_exact(self.width)).zip(self.targets.iter().zip(&self.weights));
+        let rows =
+            self.level.iter().zip(self.dense.chunks_exact(self.width)).zip(self.targets.iter().zip(&self.weights));
         for (((level, dense), (target, weight)), huber) in rows.zip(huber) {
             let weight = weight * huber;
             let (knot, part) = *level;

@@ -61,7 +61,8 @@ pub fn metrics() -> SchemaRef {
 /// The columns that every window begins with, in order: `query` (Utf8), `window_size_s` (Int32), `window_start` and
 /// `window_end` (timestamps, half open), `workload` (Utf8), `revision` (Int32, 0 at first), `complete` (Boolean). After
 /// them come the columns of the feature query, numbers as nullable Float64, dimensions as Utf8.
-pub const WINDOW_ENVELOPE: [&str; 7] = ["query", "window_size_s", "window_start", "window_end", WORKLOAD, "revision", "complete"];
+pub const WINDOW_ENVELOPE: [&str; 7] =
+    ["query", "window_size_s", "window_start", "window_end", WORKLOAD, "revision", "complete"];
 
 /// The fields of [`WINDOW_ENVELOPE`].
 #[must_use]

@@ -89,8 +89,13 @@ pub fn from_structured(json: &[u8], received_at: EventTime) -> Result<Signal, Si
 ///
 /// # Errors
 /// As [`from_event`], and when neither mode fits.
-pub fn from_record(headers: &[(String, bytes::Bytes)], value: &[u8], received_at: EventTime) -> Result<Signal, SignalError> {
-    let header = |name: &str| headers.iter().find(|(key, _)| key == name).and_then(|(_, value)| std::str::from_utf8(value).ok());
+pub fn from_record(
+    headers: &[(String, bytes::Bytes)],
+    value: &[u8],
+    received_at: EventTime,
+) -> Result<Signal, SignalError> {
+    let header =
+        |name: &str| headers.iter().find(|(key, _)| key == name).and_then(|(_, value)| std::str::from_utf8(value).ok());
     let Some(event_type) = header("ce_type") else { return from_structured(value, received_at) };
     let data = serde_json::from_slice(value).map_err(|error| SignalError::Data(error.to_string()))?;
     let event_time = match header("ce_time") {
@@ -169,11 +174,19 @@ pub fn kind_word(kind: SignalKind) -> String {
     word(kind.as_str_name(), "SIGNAL_KIND_")
 }
 
-fn build(data: SignalData, status: SignalStatus, subject: Option<&str>, event_time: EventTime) -> Result<Signal, SignalError> {
+fn build(
+    data: SignalData,
+    status: SignalStatus,
+    subject: Option<&str>,
+    event_time: EventTime,
+) -> Result<Signal, SignalError> {
     let signal_id = match (data.signal_id.is_empty(), subject) {
         (true, Some(subject)) => subject.to_owned(),
         (false, Some(subject)) if subject != data.signal_id => {
-            return Err(field("subject", format!("`{subject}` differs from the data's signal_id `{}`", data.signal_id)));
+            return Err(field(
+                "subject",
+                format!("`{subject}` differs from the data's signal_id `{}`", data.signal_id),
+            ));
         }
         _ => data.signal_id,
     };

@@ -261,7 +261,8 @@ mod tests {
     #[test]
     fn times_without_an_offset_are_utc() {
         let expected = EventTime::parse("1998-06-10T15:30:00Z").expect("RFC 3339");
-        for text in ["1998-06-10 15:30:00", "1998-06-10T15:30", "1998-06-10 17:30:00+02:00", "1998-06-10T17:30:00+0200"] {
+        for text in ["1998-06-10 15:30:00", "1998-06-10T15:30", "1998-06-10 17:30:00+02:00", "1998-06-10T17:30:00+0200"]
+        {
             assert_eq!(EventTime::parse(text).expect(text), expected, "{text}");
         }
         assert_eq!(expected.to_string(), "1998-06-10T15:30:00Z");

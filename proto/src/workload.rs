@@ -23,7 +23,11 @@ impl WorkloadId {
     pub fn try_new(name: impl Into<String>) -> Result<Self, WorkloadError> {
         let name = name.into();
         let fits = !name.is_empty() && name.chars().count() <= 200;
-        if fits && !name.chars().any(|c| c.is_whitespace() || c.is_control()) { Ok(Self(name)) } else { Err(WorkloadError(name)) }
+        if fits && !name.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            Ok(Self(name))
+        } else {
+            Err(WorkloadError(name))
+        }
     }
 
     /// The name.
@@ -86,9 +90,16 @@ mod tests {
     #[test]
     fn selectors() {
         let id = WorkloadId::try_new("shop-eu-orders").expect("legal");
-        for (selector, selected) in
-            [("shop-eu-orders", true), ("shop-*", true), ("*orders", true), ("*eu*", true), ("*", true), ("shop", false), ("*us*", false), ("", false)]
-        {
+        for (selector, selected) in [
+            ("shop-eu-orders", true),
+            ("shop-*", true),
+            ("*orders", true),
+            ("*eu*", true),
+            ("*", true),
+            ("shop", false),
+            ("*us*", false),
+            ("", false),
+        ] {
             assert_eq!(id.is_selected(&[selector.to_owned()]), selected, "{selector}");
         }
         assert!(id.is_selected(&[]));

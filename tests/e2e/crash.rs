@@ -42,11 +42,11 @@ fn windows_equal_those_of_an_undisturbed_run_and_no_action_is_applied_twice() {
         "SELECT idempotency_key, count(*) AS times FROM actions WHERE state = 'applied' GROUP BY 1 HAVING count(*) > 1",
     );
     assert!(doubled.is_empty(), "{doubled:?}");
-    let repeated = program.query(
-        "SELECT workload, sequence, count(*) AS times FROM actions GROUP BY 1, 2 HAVING count(*) > 1",
-    );
+    let repeated =
+        program.query("SELECT workload, sequence, count(*) AS times FROM actions GROUP BY 1, 2 HAVING count(*) > 1");
     assert!(repeated.is_empty(), "{repeated:?}");
-    let origins = program.query("SELECT origin, step_time, count(*) AS times FROM forecasts GROUP BY 1, 2 HAVING count(*) > 1 LIMIT 3");
+    let origins = program
+        .query("SELECT origin, step_time, count(*) AS times FROM forecasts GROUP BY 1, 2 HAVING count(*) > 1 LIMIT 3");
     assert!(origins.is_empty(), "{origins:?}");
     let applied = program.query("SELECT count(*) AS n FROM actions WHERE state = 'applied'");
     assert!(applied[0]["n"].as_u64().expect("a count") > 10, "{applied:?}");

@@ -75,7 +75,8 @@ fn control_commands_without_a_running_headroom() {
 #[test]
 fn a_backtest_on_files_that_are_missing_or_corrupt() {
     let program = Program::new();
-    let signals = program.write("signals.csv", "event_id,kind,announced_at,starts_at,ends_at,expected_reach,weight,audience,name\n");
+    let signals = program
+        .write("signals.csv", "event_id,kind,announced_at,starts_at,ends_at,expected_reach,weight,audience,name\n");
     let message = refused(&program, &["backtest", "--data", "nowhere.csv", "--signals", &signals]);
     assert!(message.contains("nowhere.csv"), "{message}");
     let corrupt = program.write("load.csv", "ts,value\n2026-01-01 00:00:00,1\n2026-01-01 00:05:00,many\n");

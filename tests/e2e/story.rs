@@ -86,11 +86,14 @@ fn the_tables_tell_it_all(program: &Program) {
         "SELECT count(*) AS n, min(requests_per_s) AS least FROM windows WHERE window_size_s = 300 AND workload = 'worldcup98'",
     );
     assert!((5_400..=5_500).contains(&windows["n"].as_i64().expect("n")), "{windows}");
-    let gaps = one("SELECT count(*) AS n FROM windows WHERE window_size_s = 60 AND window_start >= '1998-05-17T09:40:00Z' \
+    let gaps =
+        one("SELECT count(*) AS n FROM windows WHERE window_size_s = 60 AND window_start >= '1998-05-17T09:40:00Z' \
                     AND window_start < '1998-05-17T09:50:00Z'");
     assert_eq!(gaps["n"], 6, "gaps stay gaps");
-    let forecasts = one("SELECT count(DISTINCT origin) AS origins, sum(CASE WHEN q10 <= q50 AND q50 <= q99 THEN 0 ELSE 1 END) AS crossed \
-                         FROM forecasts");
+    let forecasts = one(
+        "SELECT count(DISTINCT origin) AS origins, sum(CASE WHEN q10 <= q50 AND q50 <= q99 THEN 0 ELSE 1 END) AS crossed \
+                         FROM forecasts",
+    );
     assert!(forecasts["origins"].as_i64().expect("origins") > 2_000, "{forecasts}");
     assert_eq!(forecasts["crossed"], 0, "quantiles do not cross");
     assert_eq!(one("SELECT count(*) AS n FROM signals WHERE signal_id = 'spring-sale'")["n"], 1);

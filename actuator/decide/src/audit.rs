@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn a_changed_record_is_found() {
-        let record = |sequence| ActionRecord { workload: "w".to_owned(), sequence, units_after: 3, ..ActionRecord::default() };
+        let record =
+            |sequence| ActionRecord { workload: "w".to_owned(), sequence, units_after: 3, ..ActionRecord::default() };
         let first = sealed(record(1), "");
         let second = sealed(record(2), &first.hash);
         verify(&first, 0, "").expect("holds");

@@ -76,7 +76,10 @@ impl PlannerConfig {
                 share(self.target_utilisation) && share(self.violation_utilisation),
                 "`target_utilisation` and `violation_utilisation` must be above 0 and at most 1",
             ),
-            (self.target_utilisation <= self.violation_utilisation, "`target_utilisation` must not be above `violation_utilisation`"),
+            (
+                self.target_utilisation <= self.violation_utilisation,
+                "`target_utilisation` must not be above `violation_utilisation`",
+            ),
             (self.lead_time.micros() >= 0, "`lead_time` must not be negative"),
             (self.min_units >= 1 && self.min_units <= self.max_units, "`min_units` must be 1 to `max_units`"),
             (self.max_step_up >= 1 && self.max_step_down >= 1, "`max_step_up` and `max_step_down` must be 1 or more"),
@@ -212,13 +215,19 @@ pub struct Decision {
 /// Units that a forecast asks for: the most that the quantile needs from the lead time on, over the look-ahead, and when
 /// that is.
 #[must_use]
-pub fn asked_by_forecast(config: &PlannerConfig, quantile: f64, forecast: &ForecastView<'_>) -> Option<(u32, f64, EventTime)> {
+pub fn asked_by_forecast(
+    config: &PlannerConfig,
+    quantile: f64,
+    forecast: &ForecastView<'_>,
+) -> Option<(u32, f64, EventTime)> {
     let steps = |span: Span| usize::try_from(span.steps(Span::from_micros(forecast.step_us))).unwrap_or(0);
     let first = steps(config.lead_time);
     let window = first..(first + steps(config.look_ahead).max(1)).min(forecast.steps());
-    let peak = window.filter_map(|step| Some((step, forecast.quantile(step, quantile)?))).max_by(|a, b| a.1.total_cmp(&b.1));
+    let peak =
+        window.filter_map(|step| Some((step, forecast.quantile(step, quantile)?))).max_by(|a, b| a.1.total_cmp(&b.1));
     let (step, load) = peak?;
-    let at = EventTime::from_micros(forecast.origin_us) + Span::from_micros(forecast.step_us).times(i64::try_from(step).ok()?);
+    let at = EventTime::from_micros(forecast.origin_us)
+        + Span::from_micros(forecast.step_us).times(i64::try_from(step).ok()?);
     Some((config.units_for(load), load, at))
 }
 
@@ -231,9 +240,12 @@ pub fn decide(config: &PlannerConfig, seen: &Observation, forecast: Option<&Fore
     let asked = trusted.and_then(|forecast| asked_by_forecast(config, quantile, forecast));
     let percent = quantile * 100.0;
     let (desired, mut binding, expected_peak, why) = match (asked, guard) {
-        (Some((units, peak, at)), guard) if guard.is_none_or(|(needed, _)| units >= needed) => {
-            (units, "forecast", peak, format!("p{percent:.0} of the forecast peaks at {peak:.1} at {at}: {units} units"))
-        }
+        (Some((units, peak, at)), guard) if guard.is_none_or(|(needed, _)| units >= needed) => (
+            units,
+            "forecast",
+            peak,
+            format!("p{percent:.0} of the forecast peaks at {peak:.1} at {at}: {units} units"),
+        ),
         (_, Some((units, load))) => {
             let missing = match forecast {
                 None => "no forecast has come",
@@ -242,7 +254,9 @@ pub fn decide(config: &PlannerConfig, seen: &Observation, forecast: Option<&Fore
             };
             (units, "guard", load, format!("the load of now, {load:.1}, needs {units} units; {missing}"))
         }
-        (_, None) => (seen.units_commanded, "guard", 0.0, "neither load nor forecast is known: nothing changes".to_owned()),
+        (_, None) => {
+            (seen.units_commanded, "guard", 0.0, "neither load nor forecast is known: nothing changes".to_owned())
+        }
     };
     let (units_now, held_by) = config.settle(desired, seen.units_commanded, seen.now - seen.last_change);
     let mut reason = why;
@@ -264,7 +278,13 @@ mod tests {
     const STEP_US: i64 = 300_000_000;
 
     fn config() -> PlannerConfig {
-        PlannerConfig { unit_capacity: 10.0, target_utilisation: 0.5, max_units: 50, quantile: Some(0.75), ..PlannerConfig::default() }
+        PlannerConfig {
+            unit_capacity: 10.0,
+            target_utilisation: 0.5,
+            max_units: 50,
+            quantile: Some(0.75),
+            ..PlannerConfig::default()
+        }
     }
 
     fn seen(load: f64, units: u32) -> Observation {
@@ -325,7 +345,8 @@ mod tests {
     #[test]
     fn the_quantile_follows_from_the_costs() {
         let of = |unit: f64, violation: f64| {
-            PlannerConfig { cost_per_unit_hour: unit, cost_per_violation_minute: violation, ..PlannerConfig::default() }.sizing_quantile()
+            PlannerConfig { cost_per_unit_hour: unit, cost_per_violation_minute: violation, ..PlannerConfig::default() }
+                .sizing_quantile()
         };
         assert!((of(1.0, 1.0 / 15.0) - 0.75).abs() < 1e-12);
         assert!((of(1.0, 1.0 / 6.0) - 0.9).abs() < 1e-12);

@@ -2,7 +2,9 @@
 
 use std::str::FromStr;
 
-use cedar_policy::{Authorizer, Context, Decision as Verdict, Entities, EntityUid, PolicySet, Request, RestrictedExpression};
+use cedar_policy::{
+    Authorizer, Context, Decision as Verdict, Entities, EntityUid, PolicySet, Request, RestrictedExpression,
+};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -113,7 +115,8 @@ impl Policy {
         ])
         .map_err(|error| PolicyError(error.to_string()))?;
         let (action, workload) = (entity("Action", question.action)?, entity("Workload", question.workload)?);
-        let request = Request::new(principal, action, workload, context, None).map_err(|e| PolicyError(e.to_string()))?;
+        let request =
+            Request::new(principal, action, workload, context, None).map_err(|e| PolicyError(e.to_string()))?;
         let response = Authorizer::new().is_authorized(&request, &self.policies, &Entities::empty());
         let rules = response.diagnostics().reason().map(|id| self.name_of(id)).collect();
         Ok(Answer { allowed: response.decision() == Verdict::Allow, rules })
@@ -157,7 +160,10 @@ mod tests {
         assert!(!allowed(&Question { stage: Stage::Observe, ..question() }));
         assert!(!allowed(&Question { reversible: false, ..question() }));
         assert!(!allowed(&Question { paused: true, ..question() }));
-        assert!(!allowed(&Question { verdict: "stale", units_after: 1, ..question() }), "no release under a stale verdict");
+        assert!(
+            !allowed(&Question { verdict: "stale", units_after: 1, ..question() }),
+            "no release under a stale verdict"
+        );
         assert!(allowed(&Question { verdict: "stale", ..question() }), "the guard may raise");
         let person = Question { person: Some("ann"), stage: Stage::Observe, ..question() };
         assert!(allowed(&person) && allowed(&Question { action: "rollback", paused: true, ..person }));

@@ -221,7 +221,12 @@ mod tests {
 
     /// One unit serves 10 at 100 %, 7 at the target, and is violated above 8.5; ready after one step.
     fn planner() -> PlannerConfig {
-        PlannerConfig { unit_capacity: 10.0, lead_time: Span::from_mins(5), dwell: Span::from_mins(10), ..PlannerConfig::default() }
+        PlannerConfig {
+            unit_capacity: 10.0,
+            lead_time: Span::from_mins(5),
+            dwell: Span::from_mins(10),
+            ..PlannerConfig::default()
+        }
     }
 
     #[test]

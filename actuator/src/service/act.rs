@@ -30,7 +30,13 @@ impl Work {
         Ok(())
     }
 
-    async fn decide(&mut self, name: &str, at: EventTime, load: f64, forecast: Option<Forecast>) -> Result<(), ActuatorError> {
+    async fn decide(
+        &mut self,
+        name: &str,
+        at: EventTime,
+        load: f64,
+        forecast: Option<Forecast>,
+    ) -> Result<(), ActuatorError> {
         let commanded = self.commanded(name, at).await?;
         let planner = self.config.planner_of(name).clone();
         let Some(workload) = self.workloads.get_mut(name) else { return Ok(()) };
@@ -44,7 +50,8 @@ impl Work {
             values: &forecast.values,
             verdict: forecast.verdict(),
         });
-        let seen = Observation { now: at, load: Some(load), units_commanded: commanded, last_change: workload.last_change };
+        let seen =
+            Observation { now: at, load: Some(load), units_commanded: commanded, last_change: workload.last_change };
         let decision = decide(&planner, &seen, view.as_ref());
         self.counters.decisions.inc();
         if !matches!(workload.verdict.as_str(), "fresh" | "suspect") {
@@ -191,7 +198,12 @@ impl Work {
     }
 
     /// Publishes the outcome of what is being measured; a newer action supersedes it.
-    pub(super) fn finish_measuring(&mut self, name: &str, at: EventTime, superseded: bool) -> Result<(), ActuatorError> {
+    pub(super) fn finish_measuring(
+        &mut self,
+        name: &str,
+        at: EventTime,
+        superseded: bool,
+    ) -> Result<(), ActuatorError> {
         let window = self.config.window_size;
         let Some(measured) = self.workloads.get_mut(name).and_then(|workload| workload.measuring.take()) else {
             return Ok(());

@@ -106,8 +106,11 @@ impl Work {
             return Ok(Err(Status::failed_precondition(error.to_string())));
         }
         let at = self.now_of(&action.workload);
-        let is_measured =
-            self.workloads.get(&action.workload).and_then(|w| w.measuring.as_ref()).is_some_and(|m| m.action.action_id == action.action_id);
+        let is_measured = self
+            .workloads
+            .get(&action.workload)
+            .and_then(|w| w.measuring.as_ref())
+            .is_some_and(|m| m.action.action_id == action.action_id);
         if is_measured {
             self.finish_measuring(&action.workload, at, false)?;
         }
@@ -120,7 +123,9 @@ impl Work {
             at,
         };
         if let Err(error) = self.target.apply(&undo).await {
-            return Ok(Err(Status::unavailable(format!("on the record, but not done yet: {error}; it is done at the next start"))));
+            return Ok(Err(Status::unavailable(format!(
+                "on the record, but not done yet: {error}; it is done at the next start"
+            ))));
         }
         Ok(self.newest(&action))
     }
@@ -166,7 +171,9 @@ impl Work {
     fn waiting_for(&self, plan_id: &str) -> Result<ActionRecord, Status> {
         let found = self.workloads.values().find_map(|workload| workload.action_of_plan(plan_id)).cloned();
         let Some(action) = found else {
-            return Err(Status::not_found(format!("no plan `{plan_id}`: `headroom plan list --pending` shows what waits")));
+            return Err(Status::not_found(format!(
+                "no plan `{plan_id}`: `headroom plan list --pending` shows what waits"
+            )));
         };
         match action.state() {
             ActionState::Proposed | ActionState::Paused => Ok(action),
@@ -185,7 +192,9 @@ impl Work {
     /// Event time of a workload, or of the clock where it has none.
     fn now_of(&self, workload: &str) -> EventTime {
         let decided = self.workloads.get(workload).map(|workload| workload.last_decided);
-        decided.filter(|time| *time > EventTime::MIN).unwrap_or_else(|| self.reached.unwrap_or_else(|| self.clock.now()))
+        decided
+            .filter(|time| *time > EventTime::MIN)
+            .unwrap_or_else(|| self.reached.unwrap_or_else(|| self.clock.now()))
     }
 }
 

@@ -136,7 +136,9 @@ mod tests {
         }
         let reopened = SimulatedTarget::open(SimulatedConfig::default(), &file).expect("kept");
         reopened.apply(&request("b", 50, 7)).await.expect("a repeat");
-        for (minute, ready, commanded) in [(-1, 1, 1), (0, 1, 5), (14, 1, 5), (15, 5, 5), (29, 5, 5), (30, 2, 2), (60, 2, 2)] {
+        for (minute, ready, commanded) in
+            [(-1, 1, 1), (0, 1, 5), (14, 1, 5), (15, 5, 5), (29, 5, 5), (30, 2, 2), (60, 2, 2)]
+        {
             let at = EventTime::from_micros(0) + Span::from_mins(minute);
             let state = reopened.observe("w", at).await.expect("answers");
             assert_eq!(state, TargetState { ready, commanded }, "minute {minute}");

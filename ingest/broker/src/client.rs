@@ -52,8 +52,7 @@ impl Broker {
             })
             .collect();
         let options = AdminOptions::new().operation_timeout(Some(self.timeout())).request_timeout(Some(self.timeout()));
-        let answers =
-            admin.create_topics(&topics, &options).await.map_err(|e| self.error("creating the topics", e))?;
+        let answers = admin.create_topics(&topics, &options).await.map_err(|e| self.error("creating the topics", e))?;
         for answer in answers {
             match answer {
                 Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}

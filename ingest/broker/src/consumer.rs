@@ -78,7 +78,9 @@ impl Consumer {
     pub async fn assign_all(&self, topics: &[Topic], start: Start) -> Result<(), BrokerError> {
         let mut parts = Vec::new();
         for topic in topics {
-            parts.extend(self.broker.ends(*topic).await?.into_iter().map(|(partition, _, _)| (*topic, partition, start)));
+            parts.extend(
+                self.broker.ends(*topic).await?.into_iter().map(|(partition, _, _)| (*topic, partition, start)),
+            );
         }
         self.assign(&parts).await
     }
@@ -143,7 +145,8 @@ impl Consumer {
     /// The offset of the first record that is not older than `time`. Brokers differ past the end: all of their answers
     /// mean the end here.
     async fn offset_at(&self, topic: Topic, partition: i32, time: EventTime) -> Result<i64, BrokerError> {
-        let ends: BTreeMap<i32, i64> = self.broker.ends(topic).await?.into_iter().map(|(p, _, high)| (p, high)).collect();
+        let ends: BTreeMap<i32, i64> =
+            self.broker.ends(topic).await?.into_iter().map(|(p, _, high)| (p, high)).collect();
         let end = ends.get(&partition).copied().unwrap_or(0);
         let answer = self.broker.asking(move |broker, client| {
             let mut list = TopicPartitionList::new();

@@ -54,7 +54,8 @@ impl Embedded {
             .silent(true)
             .build()
             .await;
-        let mut broker = built.map_err(|error| BrokerError::Embedded(format!("opening {}: {error}", file.display())))?;
+        let mut broker =
+            built.map_err(|error| BrokerError::Embedded(format!("opening {}: {error}", file.display())))?;
         let task = tokio::spawn(async move { broker.serve(tokio::time::Instant::now()).await });
         let mut embedded = Self { servers: address.to_string(), task };
         embedded.ready(address).await?;

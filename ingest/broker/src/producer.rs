@@ -98,7 +98,8 @@ impl Producer {
         let (inner, broker) = (self.inner.clone(), self.broker.clone());
         let timeout = Duration::from_millis(broker.config().delivery_timeout_ms);
         let flushed = tokio::task::spawn_blocking(move || inner.flush(timeout));
-        let flushed = flushed.await.map_err(|error| BrokerError::Embedded(format!("a flush was abandoned: {error}")))?;
+        let flushed =
+            flushed.await.map_err(|error| BrokerError::Embedded(format!("a flush was abandoned: {error}")))?;
         flushed.map_err(|e| self.broker.error("flushing a producer", e))
     }
 }

@@ -16,7 +16,8 @@ fn config() -> BrokerConfig {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_embedded_broker_keeps_the_contract() {
     let folder = tempfile::tempdir().expect("a temp folder");
-    let embedded = headroom_ingest_broker::embedded::Embedded::start("127.0.0.1:0", folder.path()).await.expect("starts");
+    let embedded =
+        headroom_ingest_broker::embedded::Embedded::start("127.0.0.1:0", folder.path()).await.expect("starts");
     suite::keeps_the_contract(&Broker::new(embedded.bootstrap_servers(), &config())).await;
     embedded.stop().await;
 }

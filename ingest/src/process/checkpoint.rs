@@ -74,7 +74,11 @@ impl Checkpoints {
     }
 
     /// Makes this the newest, and deletes the one before.
-    pub(crate) async fn write(&mut self, shards: Vec<ShardState>, pending: Vec<SavedRecord>) -> Result<(), ProcessError> {
+    pub(crate) async fn write(
+        &mut self,
+        shards: Vec<ShardState>,
+        pending: Vec<SavedRecord>,
+    ) -> Result<(), ProcessError> {
         let before = self.epoch;
         self.epoch += 1;
         let checkpoint = Checkpoint { format: FORMAT, epoch: self.epoch, shards, pending };

@@ -93,7 +93,12 @@ impl Output {
     }
 
     /// Some rows of a record that cannot be used.
-    pub(crate) fn dead_rows(&mut self, record: &Received, rows: &RecordBatch, reason: String) -> Result<(), CodecError> {
+    pub(crate) fn dead_rows(
+        &mut self,
+        record: &Received,
+        rows: &RecordBatch,
+        reason: String,
+    ) -> Result<(), CodecError> {
         let part = Received { value: encode_bare(rows)?, ..record.clone() };
         self.dead(&part, reason);
         Ok(())

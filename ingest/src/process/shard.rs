@@ -109,7 +109,9 @@ impl Shard {
                     output.dead(&record, reason);
                 }
             }
-            self.advance(promised.map(EventTime::from_micros).filter(|time| latest.is_none_or(|latest| *time <= latest)));
+            self.advance(
+                promised.map(EventTime::from_micros).filter(|time| latest.is_none_or(|latest| *time <= latest)),
+            );
         }
         if rows.is_empty() {
             return Ok(());

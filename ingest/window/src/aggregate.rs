@@ -9,9 +9,9 @@ use datafusion::arrow::array::{
 use datafusion::arrow::compute::{cast, concat_batches, filter_record_batch, max, min, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondType};
 use datafusion::arrow::error::ArrowError;
+use headroom_proto::EventTime;
 use headroom_proto::schema;
 use headroom_proto::time::Span;
-use headroom_proto::EventTime;
 
 use crate::query::Size;
 use crate::session::run;
@@ -86,7 +86,9 @@ impl WindowAggregate {
     pub async fn push(&mut self, rows: Vec<RecordBatch>) -> Result<(), WindowError> {
         let query = Arc::clone(&self.query);
         for batch in &rows {
-            let first = batch.column_by_name(schema::EVENT_TIME).and_then(|times| min(times.as_primitive::<TimestampMicrosecondType>()));
+            let first = batch
+                .column_by_name(schema::EVENT_TIME)
+                .and_then(|times| min(times.as_primitive::<TimestampMicrosecondType>()));
             self.first_row = match (self.first_row, first) {
                 (Some(known), Some(first)) => Some(known.min(first)),
                 (known, first) => known.or(first),
@@ -170,8 +172,11 @@ impl WindowAggregate {
         let rows = batch.num_rows();
         let seconds = i32::try_from(span.micros() / 1_000_000).unwrap_or(i32::MAX);
         let ends: TimestampMicrosecondArray = starts.unary(|start| start.saturating_add(span.micros()));
-        let complete: BooleanArray =
-            starts.values().iter().map(|start| Some(self.is_complete(*start, start.saturating_add(span.micros())))).collect();
+        let complete: BooleanArray = starts
+            .values()
+            .iter()
+            .map(|start| Some(self.is_complete(*start, start.saturating_add(span.micros()))))
+            .collect();
         let mut fields = schema::window_envelope();
         let mut columns: Vec<ArrayRef> = vec![
             Arc::new(StringArray::from(vec![self.query.name(); rows])),

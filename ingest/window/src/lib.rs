@@ -12,8 +12,7 @@ mod query;
 
 mod session;
 
-pub use checkpoint::AggregateState;
 pub use aggregate::{Emission, Split, WindowAggregate, split_rows};
+pub use checkpoint::AggregateState;
 pub use error::WindowError;
 pub use query::{FeatureConfig, FeatureQuery, Telemetry};
-

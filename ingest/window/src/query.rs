@@ -106,7 +106,8 @@ impl FeatureQuery {
     pub async fn try_new(config: FeatureConfig) -> Result<Self, WindowError> {
         let name = config.name.clone();
         let spans = window_spans(&config)?;
-        let pane = *spans.first().ok_or_else(|| WindowError::refused(&name, "`windows` is empty: write [\"10s\", \"1m\"]"))?;
+        let pane =
+            *spans.first().ok_or_else(|| WindowError::refused(&name, "`windows` is empty: write [\"10s\", \"1m\"]"))?;
         let context = session();
         let input = Slot::new(config.source.schema());
         let table = StreamingTable::try_new(config.source.schema(), vec![Arc::clone(&input) as _]);
@@ -184,7 +185,8 @@ impl FeatureQuery {
         });
         match unusable {
             Some(field) => {
-                let problem = format!("column `{}` is {}: features are numbers or texts", field.name(), field.data_type());
+                let problem =
+                    format!("column `{}` is {}: features are numbers or texts", field.name(), field.data_type());
                 Err(WindowError::refused(self.name(), problem))
             }
             None => Ok(()),
@@ -225,7 +227,9 @@ async fn plan(
                 match aggregate.mode() {
                     AggregateMode::Final | AggregateMode::FinalPartitioned => last.push(Arc::clone(node)),
                     AggregateMode::Partial => partial.push(Arc::clone(node)),
-                    AggregateMode::Single | AggregateMode::SinglePartitioned | AggregateMode::PartialReduce => other = true,
+                    AggregateMode::Single | AggregateMode::SinglePartitioned | AggregateMode::PartialReduce => {
+                        other = true
+                    }
                 }
             }
             Ok(TreeNodeRecursion::Continue)
@@ -241,10 +245,16 @@ fn refuse_what_cannot_stream(name: &str, logical: &LogicalPlan) -> Result<(), Wi
     let mut problem = None;
     let walked = logical.apply(|node| {
         let found = match node {
-            LogicalPlan::Sort(_) => Some("ORDER BY cannot stream: windows are emitted in order of time anyway".to_owned()),
+            LogicalPlan::Sort(_) => {
+                Some("ORDER BY cannot stream: windows are emitted in order of time anyway".to_owned())
+            }
             LogicalPlan::Limit(_) => Some("LIMIT cannot stream: use HAVING to leave groups out".to_owned()),
-            LogicalPlan::Window(_) => Some("OVER (...) cannot stream: compare windows after they are emitted".to_owned()),
-            LogicalPlan::Distinct(_) => Some("SELECT DISTINCT cannot stream: GROUP BY gives each group once".to_owned()),
+            LogicalPlan::Window(_) => {
+                Some("OVER (...) cannot stream: compare windows after they are emitted".to_owned())
+            }
+            LogicalPlan::Distinct(_) => {
+                Some("SELECT DISTINCT cannot stream: GROUP BY gives each group once".to_owned())
+            }
             LogicalPlan::Join(_) | LogicalPlan::Union(_) | LogicalPlan::Subquery(_) => {
                 Some("joins, unions and subqueries cannot stream: one table, one aggregation".to_owned())
             }
@@ -351,10 +361,8 @@ fn merging(
 
 /// The plan above the cut, reading states instead of rows.
 fn cut(planned: &Planned, state: &Arc<Slot>) -> datafusion::error::Result<Arc<dyn ExecutionPlan>> {
-    let reading_states = datafusion::physical_plan::replace_children_if_necessary(
-        Arc::clone(&planned.last),
-        vec![state.plan()?],
-    )?;
+    let reading_states =
+        datafusion::physical_plan::replace_children_if_necessary(Arc::clone(&planned.last), vec![state.plan()?])?;
     let top = Arc::clone(&planned.physical).transform_down(|node| {
         Ok(if Arc::ptr_eq(&node, &planned.last) {
             Transformed::new(Arc::clone(&reading_states), true, TreeNodeRecursion::Stop)

@@ -24,7 +24,8 @@ fn an_event_comes_back_equal_in_both_modes() {
     let event = to_event(&signal, "/headroom").expect("builds");
     let structured = serde_json::to_vec(&event).expect("serialises");
     assert_eq!(from_structured(&structured, EventTime::MIN).expect("valid"), signal);
-    let headers: Vec<(String, Bytes)> = binary_headers(&event).into_iter().map(|(name, value)| (name, value.into())).collect();
+    let headers: Vec<(String, Bytes)> =
+        binary_headers(&event).into_iter().map(|(name, value)| (name, value.into())).collect();
     let Some(Data::Json(data)) = event.data() else { unreachable!("to_event writes JSON") };
     assert_eq!(from_record(&headers, data.to_string().as_bytes(), EventTime::MIN).expect("valid"), signal);
 }
