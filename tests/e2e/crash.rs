@@ -46,7 +46,7 @@ fn windows_equal_those_of_an_undisturbed_run_and_no_action_is_applied_twice() {
         program.query("SELECT workload, sequence, count(*) AS times FROM actions GROUP BY 1, 2 HAVING count(*) > 1");
     assert!(repeated.is_empty(), "{repeated:?}");
     let origins = program
-        .query("SELECT origin, step_time, count(*) AS times FROM forecasts GROUP BY 1, 2 HAVING count(*) > 1 LIMIT 3");
+        .query("SELECT origin, step, count(*) AS times FROM forecasts GROUP BY 1, 2 HAVING count(*) > 1 LIMIT 3");
     assert!(origins.is_empty(), "{origins:?}");
     let applied = program.query("SELECT count(*) AS n FROM actions WHERE state = 'applied'");
     assert!(applied[0]["n"].as_u64().expect("a count") > 10, "{applied:?}");

@@ -23,7 +23,7 @@ fn configurations_that_are_missing_malformed_or_wrong() {
     for (text, expected) in [
         ("[http\nlisten = 1", "headroom.toml"),
         ("[forecast]\nhorizn = '24h'", "horizn"),
-        ("[http]\nlisten = 'everywhere'", "http.listen"),
+        ("[actuate.planner]\nmin_units = 0", "min_units"),
         ("[forecast]\nhorizon = '24 apples'", "24 apples"),
         ("[[features]]\nname = 'x'\nsource = 'metrics'\nwindows = ['10s']\nsql = 'SELECT 1 ORDER BY 1'", "x"),
     ] {
@@ -58,7 +58,7 @@ fn a_data_folder_of_another_version() {
 fn a_question_the_lake_cannot_answer() {
     let program = Program::new();
     assert!(refused(&program, &["query", "SELECT 1"]).contains("--data-dir"));
-    std::fs::create_dir_all(program.data_dir()).expect("creates");
+    std::fs::create_dir_all(program.data_dir().join("lake")).expect("creates");
     std::fs::write(program.data_dir().join("VERSION"), "1").expect("writes");
     assert!(refused(&program, &["query", "SELECT * FROM widnows"]).contains("windows"));
     refused(&program, &["query", "DROP TABLE windows"]);
