@@ -28,7 +28,9 @@ async fn apache_kafka_keeps_the_contract() {
         eprintln!("skipped: HEADROOM_TEST_KAFKA is not set; tests/run sets it");
         return;
     };
-    suite::keeps_the_contract(&Broker::new(kafka.servers(), &config())).await;
+    let broker = Broker::new(kafka.servers(), &config());
+    kafka.child().ready(&broker).await;
+    suite::keeps_the_contract(&broker).await;
 }
 
 #[cfg(feature = "embedded-broker")]

@@ -22,7 +22,7 @@ pub(crate) struct Formatted {
 /// A running Apache Kafka.
 pub(crate) struct Kafka {
     servers: String,
-    _child: Child,
+    child: Child,
     _folder: Formatted,
 }
 
@@ -47,7 +47,7 @@ pub(crate) fn start_if_installed() -> Option<Kafka> {
     let folder = formatted_if_installed()?;
     let port = free_port();
     let child = folder.child(port);
-    Some(Kafka { servers: format!("127.0.0.1:{port}"), _child: child, _folder: folder })
+    Some(Kafka { servers: format!("127.0.0.1:{port}"), child, _folder: folder })
 }
 
 /// A formatted folder, when Apache Kafka's libraries are there.
@@ -98,6 +98,10 @@ impl Formatted {
 }
 
 impl Kafka {
+    pub(crate) fn child(&self) -> &Child {
+        &self.child
+    }
+
     pub(crate) fn servers(&self) -> &str {
         &self.servers
     }
