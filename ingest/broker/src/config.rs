@@ -19,7 +19,7 @@ pub struct BrokerConfig {
     pub replication: i32,
     /// How long a producer waits for company before it sends, in milliseconds.
     pub linger_ms: u64,
-    /// The largest record, in bytes.
+    /// The largest record, in bytes. The embedded broker takes records of 5 MiB and more but never gives them back.
     pub message_max_bytes: usize,
     /// Bytes that a producer holds before its caller must wait.
     pub queue_max_bytes: usize,
@@ -41,7 +41,7 @@ impl Default for BrokerConfig {
             partitions: 4,
             replication: 1,
             linger_ms: 5,
-            message_max_bytes: 8 << 20,
+            message_max_bytes: 4 << 20,
             queue_max_bytes: 64 << 20,
             fetch_ahead_bytes: 16 << 20,
             delivery_timeout_ms: 60_000,
