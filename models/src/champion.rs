@@ -12,18 +12,22 @@ use crate::scales::log;
 use crate::score::Sums;
 use crate::{EngineConfig, History};
 
-const HOUR_US: i64 = 3_600_000_000;
-/// Hours ahead at which forecasts are kept until they mature.
-const KEPT_AHEAD_US: [i64; 10] = [
+const MIN_US: i64 = 60_000_000;
+const HOUR_US: i64 = 60 * MIN_US;
+/// Forecasts from origins this far apart are kept until they mature: neighbours tell the same.
+const KEPT_EVERY_US: i64 = 15 * MIN_US;
+/// How far ahead of their origin, at the most two in each of the calibration's groups but the last.
+const KEPT_AHEAD_US: [i64; 11] = [
     0,
-    HOUR_US / 6,
-    HOUR_US / 3,
-    HOUR_US,
-    2 * HOUR_US,
+    10 * MIN_US,
+    20 * MIN_US,
+    45 * MIN_US,
+    90 * MIN_US,
+    150 * MIN_US,
     4 * HOUR_US,
-    7 * HOUR_US,
-    12 * HOUR_US,
-    18 * HOUR_US,
+    6 * HOUR_US,
+    10 * HOUR_US,
+    16 * HOUR_US,
     24 * HOUR_US - 1,
 ];
 /// Hours of losses that are kept.
@@ -109,6 +113,9 @@ impl Track {
     }
 
     fn keep(&mut self, origin_us: i64, medians: &[f64], events: &[bool], values: &[f32], config: &EngineConfig) {
+        if origin_us.rem_euclid(KEPT_EVERY_US.max(config.step_us)) != 0 {
+            return;
+        }
         let levels = config.levels.len();
         let mut before = usize::MAX;
         for ahead_us in KEPT_AHEAD_US {
