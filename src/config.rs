@@ -101,11 +101,22 @@ impl Config {
             config::Environment::with_prefix("HEADROOM").prefix_separator("__").separator("__").try_parsing(true);
         let parsed: Result<Self, config::ConfigError> =
             builder.add_source(environment).build().and_then(config::Config::try_deserialize);
-        let config = parsed.map_err(|error| UserError::new(format!("configuration{}: {error}", named(file))))?;
+        let mut config = parsed.map_err(|error| UserError::new(format!("configuration{}: {error}", named(file))))?;
+        if let Some(folder) = file.and_then(Path::parent) {
+            config.paths().into_iter().for_each(|path| *path = folder.join(&*path));
+        }
         config.check().await.map_err(|problems| {
             UserError::new(format!("configuration{}:\n  - {}", named(file), problems.join("\n  - ")))
         })?;
         Ok(config)
+    }
+
+    /// Paths that are relative to the folder of the configuration file.
+    fn paths(&mut self) -> Vec<&mut PathBuf> {
+        let replay =
+            self.collect.replay.iter_mut().flat_map(|replay| [Some(&mut replay.file), replay.signals.as_mut()]);
+        let paths = replay.chain([self.actuate.policy_file.as_mut()]).flatten();
+        paths.filter(|path| !path.as_os_str().is_empty()).collect()
     }
 
     /// Every problem that the types alone do not show.
@@ -122,6 +133,8 @@ impl Config {
         for feature in &self.features {
             problems.extend(FeatureQuery::try_new(feature.clone()).await.err().map(|error| error.to_string()));
         }
+        let replay = self.collect.replay.iter().flat_map(ReplayConfig::problems);
+        problems.extend(replay.map(|problem| format!("collect.replay: {problem}")));
         problems.extend(self.forecast.engine().err().map(|error| format!("forecast: {error}")));
         problems.extend(self.actuate.problems().into_iter().map(|problem| format!("actuate: {problem}")));
         if problems.is_empty() { Ok(()) } else { Err(problems) }

@@ -1,6 +1,5 @@
 //! The demo: the World Cup 98 trace and its match schedule through every stage, faster than time.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -20,6 +19,7 @@ use crate::scoreboard;
 const TRACE: &[u8] = include_bytes!("demo/worldcup98/trace.csv.gz");
 const SIGNALS: &[u8] = include_bytes!("demo/worldcup98/signals.csv");
 const SETTINGS: &str = include_str!("demo/worldcup98/demo.toml");
+const SETTINGS_FILE: &str = "demo.toml";
 const TRACE_START: &str = "1998-04-30T21:30:00Z";
 const TRACE_END: &str = "1998-06-27T00:00:00Z";
 /// A week of matches teaches the event response; the rest is scored.
@@ -119,20 +119,14 @@ fn end_of_replay(args: &DemoArgs) -> anyhow::Result<EventTime> {
 
 async fn demo_config(args: &DemoArgs, data_dir: &DataDir, until: EventTime) -> anyhow::Result<Config> {
     let folder = data_dir.folder("demo")?;
-    let write = |name: &str, bytes: &[u8]| -> anyhow::Result<PathBuf> {
+    for (name, bytes) in [("trace.csv.gz", TRACE), ("signals.csv", SIGNALS), (SETTINGS_FILE, SETTINGS.as_bytes())] {
         let path = folder.join(name);
         std::fs::write(&path, bytes).with_context(|| format!("writing {}", path.display()))?;
-        Ok(path)
-    };
-    let trace = write("trace.csv.gz", TRACE)?;
-    let signals = write("signals.csv", SIGNALS)?;
-    let settings = write("demo.toml", SETTINGS.as_bytes())?;
-    let mut config = Config::load(Some(&settings)).await?;
+    }
+    let mut config = Config::load(Some(&folder.join(SETTINGS_FILE))).await?;
     let Some(replay) = config.collect.replay.as_mut() else {
         anyhow::bail!("the demo's settings configure no replay");
     };
-    replay.file = trace;
-    replay.signals = Some(signals);
     replay.until = Some(until);
     replay.speed = args.speed.unwrap_or(0.0);
     if !(replay.speed.is_finite() && replay.speed >= 0.0) {

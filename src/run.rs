@@ -8,7 +8,7 @@ use clap::Args;
 use headroom_actuator::targets::simulated::SimulatedTarget;
 use headroom_actuator::{ActuatorHandle, ActuatorService};
 use headroom_forecaster::{ForecasterHandle, ForecasterService};
-use headroom_ingest::collect::replay::{ReplayGate, ReplayHandle, ReplayService};
+use headroom_ingest::collect::replay::{ReplayError, ReplayGate, ReplayHandle, ReplayService};
 use headroom_ingest::collect::signals::SignalEntry;
 use headroom_ingest::process::{ProcessHandle, ProcessService};
 use headroom_ingest::store::{StoreHandle, StoreService};
@@ -298,8 +298,8 @@ impl Ground<'_> {
         let (service, handle) = self
             .metrics
             .register(|registry| ReplayService::new(config, self.broker.clone(), self.clock.clone(), gate, registry))
-            .context("the replay")?;
-        self.spawn(tasks, "collect", |shutdown| service.run(shutdown));
+            .map_err(replay_failure)?;
+        self.spawn(tasks, "collect", |shutdown| async { service.run(shutdown).await.map_err(replay_failure) });
         Ok(Some(handle))
     }
 
@@ -343,6 +343,10 @@ impl Ground<'_> {
     }
 }
 
+fn replay_failure(error: ReplayError) -> anyhow::Error {
+    if error.is_users_fault() { UserError::new(error.to_string()) } else { error.into() }
+}
+
 #[cfg(feature = "embedded-broker")]
 async fn open_broker(config: &Config, data_dir: &DataDir) -> anyhow::Result<(Broker, Option<Embedded>)> {
     if let Some(servers) = &config.broker.bootstrap_servers {
@@ -350,7 +354,7 @@ async fn open_broker(config: &Config, data_dir: &DataDir) -> anyhow::Result<(Bro
     }
     let embedded = Embedded::start(&config.broker.embedded_listen, &data_dir.folder("broker")?)
         .await
-        .context("starting the embedded broker")?;
+        .map_err(|error| if error.is_users_fault() { UserError::new(error.to_string()) } else { error.into() })?;
     Ok((Broker::new(embedded.bootstrap_servers(), &config.broker), Some(embedded)))
 }
 

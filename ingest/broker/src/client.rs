@@ -1,6 +1,7 @@
 //! Settings for clients, and questions to the broker.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,10 +11,14 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::topic_partition_list::Offset;
+use tokio::time::Instant;
 
-use crate::{BrokerConfig, BrokerError, Consumer, Producer, Received, Start};
+use crate::{BrokerConfig, BrokerError, Consumer, Producer, Received};
 
 const TAIL_WAIT: Duration = Duration::from_millis(500);
+const TAIL_RECORDS: usize = 10_000;
+const SETTLING_WAIT: Duration = Duration::from_millis(50);
 
 /// A Kafka, by its settings; cheap to clone.
 #[derive(Clone)]
@@ -83,9 +88,17 @@ impl Broker {
     /// For each partition of a topic: its number, its first offset, and the offset after its last record.
     ///
     /// # Errors
-    /// When the broker does not answer in time.
+    /// When the topic does not exist, or the broker does not answer in time.
     pub async fn ends(&self, topic: Topic) -> Result<Vec<(i32, i64, i64)>, BrokerError> {
-        self.asking(move |broker, client| ends_of(broker, client, topic)).await
+        let deadline = Instant::now() + self.timeout();
+        loop {
+            match self.asking(move |broker, client| ends_of(broker, client, topic)).await {
+                Err(error) if error.is_settling() && Instant::now() < deadline => {
+                    tokio::time::sleep(SETTLING_WAIT).await;
+                }
+                answer => return answer,
+            }
+        }
     }
 
     /// The last `n` records of a partition, oldest first.
@@ -98,20 +111,31 @@ impl Broker {
             return Ok(Vec::new());
         };
         let from = low.max(high.saturating_sub(i64::try_from(n).unwrap_or(i64::MAX)));
+        self.read(topic, partition, from..high).await
+    }
+
+    /// The records of a range of offsets that the partition holds.
+    pub(crate) async fn read(
+        &self,
+        topic: Topic,
+        partition: i32,
+        offsets: Range<i64>,
+    ) -> Result<Vec<Received>, BrokerError> {
         let mut records = Vec::new();
-        if from >= high {
+        if offsets.is_empty() {
             return Ok(records);
         }
         let consumer = self.consumer("headroom-tail")?;
-        consumer.assign(&[(topic, partition, Start::Offset(from))]).await?;
-        let deadline = tokio::time::Instant::now() + self.timeout();
-        while records.last().is_none_or(|last: &Received| last.offset + 1 < high) {
-            records.extend(consumer.poll(n, TAIL_WAIT).await?);
-            if tokio::time::Instant::now() > deadline {
+        consumer.begin_at(&[(topic, partition, Offset::Offset(offsets.start))])?;
+        let deadline = Instant::now() + self.timeout();
+        while records.last().is_none_or(|last: &Received| last.offset + 1 < offsets.end) {
+            records.extend(consumer.poll(TAIL_RECORDS, TAIL_WAIT).await?);
+            if Instant::now() > deadline {
                 let timed_out = KafkaError::Global(RDKafkaErrorCode::OperationTimedOut);
-                return Err(self.error(&format!("reading the end of {}/{partition}", topic.name()), timed_out));
+                return Err(self.error(&format!("reading {}/{partition}", topic.name()), timed_out));
             }
         }
+        records.retain(|record| offsets.contains(&record.offset));
         Ok(records)
     }
 
@@ -182,6 +206,10 @@ fn ends_of(broker: &Broker, client: &BaseConsumer, topic: Topic) -> Result<Vec<(
     let metadata = client
         .fetch_metadata(Some(name), broker.timeout())
         .map_err(|e| broker.error(&format!("reading the partitions of {name}"), e))?;
+    if let Some(error) = metadata.topics().iter().find_map(|topic| topic.error()) {
+        let code = RDKafkaErrorCode::from(error);
+        return Err(broker.error(&format!("reading the partitions of {name}"), KafkaError::MetadataFetch(code)));
+    }
     let mut ends = Vec::new();
     for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
         let (low, high) = client

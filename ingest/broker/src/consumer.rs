@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,6 +13,7 @@ use rdkafka::consumer::{CommitMode, Consumer as _, StreamConsumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
+use tokio::time::Instant;
 
 use crate::{Broker, BrokerError, Received};
 
@@ -30,8 +32,10 @@ pub enum Start {
 
 /// Reads the partitions it was assigned.
 pub struct Consumer {
-    inner: StreamConsumer,
+    inner: Arc<StreamConsumer>,
     broker: Broker,
+    /// Came behind records that were handed out before it.
+    failed: Mutex<Option<BrokerError>>,
 }
 
 impl Consumer {
@@ -41,7 +45,7 @@ impl Consumer {
         client
             .set("group.id", group)
             .set("enable.auto.commit", "false")
-            .set("auto.offset.reset", "earliest")
+            .set("auto.offset.reset", "error")
             .set("fetch.wait.max.ms", "20")
             .set("fetch.error.backoff.ms", "20")
             .set("fetch.queue.backoff.ms", "10")
@@ -49,15 +53,16 @@ impl Consumer {
             .set("fetch.message.max.bytes", "1048576")
             .set("allow.auto.create.topics", "false");
         let inner = client.create().map_err(|e| broker.error("creating a consumer", e))?;
-        Ok(Self { inner, broker: broker.clone() })
+        Ok(Self { inner: Arc::new(inner), broker: broker.clone(), failed: Mutex::default() })
     }
 
     /// Replaces what is read.
     ///
     /// # Errors
-    /// When the broker cannot tell the offset of a time, or a partition does not exist.
+    /// When the broker cannot tell the offset of a time, a partition does not exist, or it does not hold an offset.
     pub async fn assign(&self, parts: &[(Topic, i32, Start)]) -> Result<(), BrokerError> {
-        let mut list = TopicPartitionList::new();
+        self.check_offsets(parts).await?;
+        let mut offsets = Vec::with_capacity(parts.len());
         for (topic, partition, start) in parts {
             let offset = match start {
                 Start::Earliest => Offset::Beginning,
@@ -65,7 +70,34 @@ impl Consumer {
                 Start::Offset(offset) => Offset::Offset(*offset),
                 Start::At(time) => Offset::Offset(self.offset_at(*topic, *partition, *time).await?),
             };
-            list.add_partition_offset(topic.name(), *partition, offset)
+            offsets.push((*topic, *partition, offset));
+        }
+        self.begin_at(&offsets)
+    }
+
+    /// Kafka would say so with the first fetch, the embedded broker never.
+    async fn check_offsets(&self, parts: &[(Topic, i32, Start)]) -> Result<(), BrokerError> {
+        let mut ends = BTreeMap::new();
+        for (topic, partition, start) in parts {
+            let Start::Offset(offset) = start else { continue };
+            if !ends.contains_key(topic) {
+                ends.insert(*topic, self.broker.ends(*topic).await?);
+            }
+            let of_partition = ends.get(topic).into_iter().flatten().find(|(number, _, _)| number == partition);
+            if let Some((_, low, high)) = of_partition
+                && !(low..=high).contains(&offset)
+            {
+                let what = format!("offset {offset} of {}/{partition} is outside {low} to {high}", topic.name());
+                return Err(BrokerError::OutOfRange { what });
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn begin_at(&self, parts: &[(Topic, i32, Offset)]) -> Result<(), BrokerError> {
+        let mut list = TopicPartitionList::new();
+        for (topic, partition, offset) in parts {
+            list.add_partition_offset(topic.name(), *partition, *offset)
                 .map_err(|e| self.broker.error(&format!("assigning {}/{partition}", topic.name()), e))?;
         }
         self.inner.assign(&list).map_err(|e| self.broker.error("assigning partitions", e))
@@ -88,20 +120,32 @@ impl Consumer {
     /// What has come, as soon as there is something, `max` records at the most; nothing after `wait`.
     ///
     /// # Errors
-    /// When the client has failed for good; a broker that is away for a while is waited for.
+    /// When the client has failed for good, or an offset that was asked for is not kept; a broker that is away for a
+    /// while is waited for. Records that came before the error are handed out first.
     pub async fn poll(&self, max: usize, wait: Duration) -> Result<Vec<Received>, BrokerError> {
-        let mut received = Vec::new();
+        if let Some(error) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            return Err(error);
+        }
+        let (mut received, deadline) = (Vec::new(), Instant::now() + wait);
         let mut stream = self.inner.stream();
-        let Ok(Some(first)) = tokio::time::timeout(wait, stream.next()).await else { return Ok(received) };
-        let mut next = Some(first);
-        while let Some(outcome) = next.take() {
-            match outcome {
-                Ok(message) => received.extend(owned(&message)),
-                Err(error) if passes(&error) => tracing::debug!(%error, "the broker is away"),
-                Err(error) => return Err(self.broker.error("reading", error)),
-            }
-            if received.len() < max {
-                next = stream.next().now_or_never().flatten();
+        while received.len() < max {
+            let next = if received.is_empty() {
+                tokio::time::timeout_at(deadline, stream.next()).await.ok().flatten()
+            } else {
+                stream.next().now_or_never().flatten()
+            };
+            match next {
+                None => break,
+                Some(Ok(message)) => received.extend(owned(&message)),
+                Some(Err(error)) if passes(&error) => tracing::debug!(%error, "the broker is away"),
+                Some(Err(error)) => {
+                    let error = self.failure(error);
+                    if received.is_empty() {
+                        return Err(error);
+                    }
+                    *self.failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    break;
+                }
             }
         }
         Ok(received)
@@ -131,7 +175,11 @@ impl Consumer {
                 list.add_partition(topic.name(), partition);
             }
         }
-        let committed = tokio::task::block_in_place(|| self.inner.committed_offsets(list, self.broker.timeout()))
+        let (inner, broker) = (Arc::clone(&self.inner), self.broker.clone());
+        let asked = tokio::task::spawn_blocking(move || inner.committed_offsets(list, broker.timeout()));
+        let committed = asked
+            .await
+            .map_err(|error| BrokerError::Embedded(format!("a request was abandoned: {error}")))?
             .map_err(|e| self.broker.error("reading commits", e))?;
         let mut found = Vec::new();
         for element in committed.elements() {
@@ -142,12 +190,12 @@ impl Consumer {
         Ok(found)
     }
 
-    /// The offset of the first record that is not older than `time`. Brokers differ past the end: all of their answers
-    /// mean the end here.
+    /// The offset of the first record that is not older than `time`, or the end. The embedded broker answers with the
+    /// first offset when there is no such record: that answer is believed only if the record is young enough.
     async fn offset_at(&self, topic: Topic, partition: i32, time: EventTime) -> Result<i64, BrokerError> {
-        let ends: BTreeMap<i32, i64> =
-            self.broker.ends(topic).await?.into_iter().map(|(p, _, high)| (p, high)).collect();
-        let end = ends.get(&partition).copied().unwrap_or(0);
+        let ends = self.broker.ends(topic).await?;
+        let (low, end) =
+            ends.into_iter().find(|(p, _, _)| *p == partition).map_or((0, 0), |(_, low, high)| (low, high));
         let answer = self.broker.asking(move |broker, client| {
             let mut list = TopicPartitionList::new();
             list.add_partition_offset(topic.name(), partition, Offset::Offset(time.millis().max(0)))
@@ -155,10 +203,38 @@ impl Consumer {
                 .map_err(|e| broker.error(&format!("finding {time} in {}/{partition}", topic.name()), e))
         });
         let found = answer.await?.elements().first().map(|element| element.offset());
-        Ok(match found {
-            Some(Offset::Offset(offset)) if (0..=end).contains(&offset) => offset,
-            _ => end,
-        })
+        let Some(Offset::Offset(offset)) =
+            found.filter(|found| matches!(found, Offset::Offset(o) if (low..end).contains(o)))
+        else {
+            return Ok(end);
+        };
+        if offset > low {
+            return Ok(offset);
+        }
+        let first = self.broker.read(topic, partition, offset..offset + 1).await?;
+        let is_young =
+            first.first().and_then(|record| record.time).is_some_and(|first| first.millis() >= time.millis());
+        Ok(if is_young { offset } else { end })
+    }
+
+    fn failure(&self, error: KafkaError) -> BrokerError {
+        if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) {
+            let what = format!("an offset at {} is not kept any more", self.broker.bootstrap_servers());
+            return BrokerError::OutOfRange { what };
+        }
+        self.broker.error("reading", error)
+    }
+}
+
+/// Leaving waits for a broker that may be gone: that is not its user's time.
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        let inner = Arc::clone(&self.inner);
+        std::thread::spawn(move || {
+            while Arc::strong_count(&inner) > 1 {
+                std::thread::yield_now();
+            }
+        });
     }
 }
 
@@ -171,6 +247,7 @@ fn passes(error: &KafkaError) -> bool {
                 | RDKafkaErrorCode::TopicAuthorizationFailed
                 | RDKafkaErrorCode::UnknownTopicOrPartition
                 | RDKafkaErrorCode::UnknownTopic
+                | RDKafkaErrorCode::AutoOffsetReset
         )
     )
 }

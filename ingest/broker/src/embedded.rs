@@ -104,10 +104,8 @@ impl fmt::Debug for Embedded {
 
 /// The broker binds the address itself, later: this finds a port, and tells early that one is in use.
 fn free_address(listen: &str) -> Result<SocketAddr, BrokerError> {
-    let listener = TcpListener::bind(listen).map_err(|error| {
-        BrokerError::Embedded(format!("cannot listen on {listen}: {error}: choose another broker.embedded_listen"))
-    })?;
-    listener.local_addr().map_err(|error| BrokerError::Embedded(error.to_string()))
+    let bound = TcpListener::bind(listen).and_then(|listener| listener.local_addr());
+    bound.map_err(|error| BrokerError::Listen { listen: listen.to_owned(), problem: error.to_string() })
 }
 
 /// tansu strips one slash and takes the rest as it is written in the URL, percent signs included.

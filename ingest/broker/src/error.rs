@@ -28,6 +28,30 @@ pub enum BrokerError {
         /// What the broker or the client said.
         reason: String,
     },
+    /// A record is larger than the broker takes: it will never be taken.
+    #[error(
+        "a record of {bytes} bytes for {topic} is too large: raise broker.message_max_bytes and the broker's limit"
+    )]
+    TooLarge {
+        /// The topic's name.
+        topic: &'static str,
+        /// The value's size.
+        bytes: usize,
+    },
+    /// What is to be read is not kept any more, or not yet written.
+    #[error("{what}: the broker has lost or deleted records that were not read yet")]
+    OutOfRange {
+        /// Which offset.
+        what: String,
+    },
+    /// The embedded broker cannot have its address.
+    #[error("cannot listen on {listen}: {problem}: choose another broker.embedded_listen")]
+    Listen {
+        /// The address.
+        listen: String,
+        /// What the system said.
+        problem: String,
+    },
     /// The embedded broker could not start or has ended.
     #[error("embedded broker: {0}")]
     Embedded(String),
@@ -38,7 +62,11 @@ impl BrokerError {
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Settings(_) | Self::Embedded(_) => false,
+            Self::Settings(_)
+            | Self::Embedded(_)
+            | Self::Listen { .. }
+            | Self::TooLarge { .. }
+            | Self::OutOfRange { .. } => false,
             Self::NotAcknowledged { .. } => true,
             Self::Kafka { source, .. } => !matches!(
                 source.rdkafka_error_code(),
@@ -50,5 +78,20 @@ impl BrokerError {
                 )
             ),
         }
+    }
+
+    /// Can whoever runs this mend it by other settings?
+    #[must_use]
+    pub fn is_users_fault(&self) -> bool {
+        matches!(self, Self::Settings(_) | Self::Listen { .. } | Self::TooLarge { .. })
+    }
+
+    /// Is a partition without a leader for a moment, as after its creation?
+    pub(crate) fn is_settling(&self) -> bool {
+        let Self::Kafka { source, .. } = self else { return false };
+        matches!(
+            source.rdkafka_error_code(),
+            Some(RDKafkaErrorCode::LeaderNotAvailable | RDKafkaErrorCode::NotLeaderForPartition)
+        )
     }
 }

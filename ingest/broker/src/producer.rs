@@ -69,7 +69,7 @@ impl Producer {
                     tokio::time::sleep(QUEUE_FULL_WAIT).await;
                 }
                 Err((error, _)) => {
-                    return Err(BrokerError::NotAcknowledged { topic, bytes, reason: error.to_string() });
+                    return Err(refusal(topic, bytes, &error));
                 }
             }
         }
@@ -109,15 +109,22 @@ impl Future for Delivery {
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let (topic, bytes) = (self.topic, self.bytes);
-        Pin::new(&mut self.inner).poll(context).map(|outcome| {
-            let reason = match outcome {
-                Ok(Ok(delivery)) => return Ok(delivery.offset),
-                Ok(Err((error, _))) => error.to_string(),
-                Err(_) => "the producer has ended".to_owned(),
-            };
-            Err(BrokerError::NotAcknowledged { topic, bytes, reason })
+        Pin::new(&mut self.inner).poll(context).map(|outcome| match outcome {
+            Ok(Ok(delivery)) => Ok(delivery.offset),
+            Ok(Err((error, _))) => Err(refusal(topic, bytes, &error)),
+            Err(_) => {
+                let reason = "the producer has ended".to_owned();
+                Err(BrokerError::NotAcknowledged { topic, bytes, reason })
+            }
         })
     }
+}
+
+fn refusal(topic: &'static str, bytes: usize, error: &KafkaError) -> BrokerError {
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::MessageSizeTooLarge) {
+        return BrokerError::TooLarge { topic, bytes };
+    }
+    BrokerError::NotAcknowledged { topic, bytes, reason: error.to_string() }
 }
 
 impl fmt::Debug for Producer {

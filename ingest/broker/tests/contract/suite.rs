@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use headroom_ingest_broker::{Broker, BrokerConfig, Consumer, Received, Record, Start};
+use headroom_ingest_broker::{Broker, BrokerConfig, BrokerError, Consumer, Received, Record, Start};
 use headroom_proto::EventTime;
 use headroom_proto::topics::Topic;
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ pub(crate) async fn keeps_the_contract(broker: &Broker) {
     broker.ensure_topics().await.expect("creating them again changes nothing");
     keys_keep_their_order_and_everything_comes_back(broker).await;
     offsets_and_times_find_their_records(broker).await;
+    what_is_not_there_is_an_error(broker).await;
     commits_are_kept(broker).await;
     large_records_pass_and_an_empty_poll_ends(broker).await;
 }
@@ -74,7 +75,8 @@ async fn offsets_and_times_find_their_records(broker: &Broker) {
         consumer.assign(&[(Topic::Signals, 0, start)]).await.expect("assigns");
         assert_eq!(read(&consumer, 1).await[0].value, first, "{start:?}");
     }
-    for start in [Start::Latest, Start::At(at(100))] {
+    // The embedded broker once began at the first record here.
+    for start in [Start::At(at(100)), Start::Latest] {
         let consumer = broker.consumer("headroom-test").expect("a consumer");
         consumer.assign(&[(Topic::Signals, 0, start)]).await.expect("assigns");
         let deadline = Instant::now() + PATIENCE;
@@ -91,6 +93,17 @@ async fn offsets_and_times_find_their_records(broker: &Broker) {
         };
         assert_eq!(seen.value, "new", "{start:?}");
     }
+}
+
+async fn what_is_not_there_is_an_error(broker: &Broker) {
+    let consumer = broker.consumer("headroom-test").expect("a consumer");
+    let error = consumer.assign(&[(Topic::Signals, 0, Start::Offset(1_000_000))]).await.expect_err("beyond the end");
+    assert!(matches!(error, BrokerError::OutOfRange { .. }), "{error}");
+    assert!(!error.is_retryable());
+    let limit = BrokerConfig::default().message_max_bytes;
+    let producer = broker.producer().expect("a producer");
+    let error = producer.send_all(vec![Record::new(Topic::Late, vec![7_u8; limit + 1])]).await.expect_err("too large");
+    assert!(matches!(error, BrokerError::TooLarge { .. }) && !error.is_retryable(), "{error}");
 }
 
 async fn commits_are_kept(broker: &Broker) {
