@@ -75,6 +75,7 @@ pub(crate) struct UserError(pub(crate) String);
 
 impl UserError {
     /// An error that carries this message.
+    #[expect(clippy::new_ret_no_self, reason = "it is made to be returned at once")]
     pub(crate) fn new(message: impl Into<String>) -> anyhow::Error {
         anyhow::Error::new(Self(message.into()))
     }

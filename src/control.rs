@@ -154,12 +154,11 @@ async fn connect(server: &ServerArgs) -> anyhow::Result<ActuatorServiceClient<Ch
 fn told(status: tonic::Status) -> anyhow::Error {
     use tonic::Code;
     let message = status.message().to_owned();
-    match status.code() {
-        Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied => {
-            UserError::new(message)
-        }
-        code => anyhow::anyhow!("the actuator answered {code:?}: {message}"),
+    let code = status.code();
+    if matches!(code, Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied) {
+        return UserError::new(message);
     }
+    anyhow::anyhow!("the actuator answered {code:?}: {message}")
 }
 
 #[expect(clippy::print_stdout, reason = "the command's output")]

@@ -12,9 +12,9 @@ use headroom_ingest::collect::replay::{ReplayError, ReplayGate, ReplayHandle, Re
 use headroom_ingest::collect::signals::SignalEntry;
 use headroom_ingest::process::{ProcessHandle, ProcessService};
 use headroom_ingest::store::{StoreHandle, StoreService};
-use headroom_ingest_broker::Broker;
 #[cfg(feature = "embedded-broker")]
 use headroom_ingest_broker::embedded::Embedded;
+use headroom_ingest_broker::{Broker, BrokerConfig};
 use headroom_ingest_lake::Lake;
 use headroom_proto::status::StageStatus;
 use headroom_proto::{Clock, EventTime};
@@ -355,7 +355,8 @@ async fn open_broker(config: &Config, data_dir: &DataDir) -> anyhow::Result<(Bro
     let embedded = Embedded::start(&config.broker.embedded_listen, &data_dir.folder("broker")?)
         .await
         .map_err(|error| if error.is_users_fault() { UserError::new(error.to_string()) } else { error.into() })?;
-    Ok((Broker::new(embedded.bootstrap_servers(), &config.broker), Some(embedded)))
+    let settings = BrokerConfig { partitions: 1, ..config.broker.clone() };
+    Ok((Broker::new(embedded.bootstrap_servers(), &settings), Some(embedded)))
 }
 
 #[cfg(not(feature = "embedded-broker"))]

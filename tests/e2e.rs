@@ -1,5 +1,7 @@
 //! The program as its users run it: the loop as one story, crashes in the middle, and mistakes.
 
+#![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 #[path = "e2e/crash.rs"]
 mod crash;
 #[path = "e2e/mistakes.rs"]

@@ -90,16 +90,13 @@ impl Workload {
     pub(crate) fn take(&mut self, record: ActionRecord) {
         self.sequence = record.sequence;
         self.last_hash.clone_from(&record.hash);
-        match record.state() {
-            ActionState::Applied => {
-                self.commanded = Some(record.units_after);
-                self.last_change = EventTime::from_micros(record.decided_at_us);
-            }
-            ActionState::RolledBack => {
-                self.commanded = Some(record.undo_units);
-                self.last_change = EventTime::from_micros(record.at_us);
-            }
-            _ => {}
+        if record.state() == ActionState::Applied {
+            self.commanded = Some(record.units_after);
+            self.last_change = EventTime::from_micros(record.decided_at_us);
+        }
+        if record.state() == ActionState::RolledBack {
+            self.commanded = Some(record.undo_units);
+            self.last_change = EventTime::from_micros(record.at_us);
         }
         self.last_decided = self.last_decided.max(EventTime::from_micros(record.decided_at_us));
         match self.actions.iter_mut().find(|known| known.action_id == record.action_id) {

@@ -107,10 +107,8 @@ mod tests {
     use crate::testing::{START_US, config, days, encoded, handle, learners, sale, window_records, with_state};
 
     fn found(folder: &SnapshotFolder) -> State {
-        match folder.read() {
-            Found::State(state) => *state,
-            other => panic!("{other:?}"),
-        }
+        let read = folder.read();
+        if let Found::State(state) = read { *state } else { panic!("{read:?}") }
     }
 
     #[test]

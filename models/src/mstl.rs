@@ -31,7 +31,7 @@ impl Mstl {
         let step_us = history.step_us().max(HOUR_US);
         let series = coarse(history, step_us);
         let day = usize::try_from(86_400_000_000 / step_us).unwrap_or(1);
-        let periods: Vec<usize> = [day, 7 * day].into_iter().filter(|p| *p > 1 && series.len() >= 2 * p + 1).collect();
+        let periods: Vec<usize> = [day, 7 * day].into_iter().filter(|p| *p > 1 && series.len() > 2 * p).collect();
         if periods.is_empty() {
             return Err(fail("needs two days of history and more than one step a day".to_owned()));
         }

@@ -1,5 +1,7 @@
 //! What every family of models must do, alone in an engine: the same checks for each.
 
+#![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 use std::f64::consts::TAU;
 
 use headroom_models::{Engine, EngineConfig, Family, ForecastSet, KnownEvent, Note};

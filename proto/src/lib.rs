@@ -25,6 +25,7 @@ pub use workload::WorkloadId;
     missing_docs,
     unreachable_pub,
     clippy::all,
+    clippy::too_many_lines,
     clippy::missing_errors_doc,
     clippy::wildcard_enum_match_arm,
     clippy::allow_attributes_without_reason,

@@ -196,6 +196,9 @@ fn build(
         Some(text) => required_time("announced_at", Some(text))?,
         None => event_time.micros(),
     };
+    // A change is known from when it was told, whatever its sender repeats of the first announcement.
+    let is_change = status != SignalStatus::Announced;
+    let announced_at_us = if is_change { announced_at_us.max(event_time.micros()) } else { announced_at_us };
     let quality = data.audience_quality.as_deref().unwrap_or("unknown").to_ascii_uppercase();
     let audience_quality = AudienceQuality::from_str_name(&format!("AUDIENCE_QUALITY_{quality}"))
         .ok_or_else(|| field("audience_quality", "must be exact, estimate or unknown".to_owned()))?;

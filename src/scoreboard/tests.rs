@@ -23,6 +23,7 @@ fn forecasts(loads: &[f64]) -> Forecasts {
     let mut forecasts = Forecasts::new(STEP_US, vec![0.5, 0.99]);
     for origin in SCORED..STEPS {
         let ahead = origin..origin + Forecasts::steps_needed(&planner(), Span::from_micros(STEP_US));
+        #[expect(clippy::cast_possible_truncation, reason = "small whole numbers")]
         let quantiles =
             ahead.map(|step| loads.get(step).copied().unwrap_or(70.0) as f32).flat_map(|load| [load, 2.0 * load]);
         forecasts.add(i64::try_from(origin).expect("small") * STEP_US, quantiles.collect(), Verdict::Fresh);
@@ -99,7 +100,7 @@ fn workloads_add_up() {
     let loads = loads();
     let course = Course { start_us: 0, step_us: STEP_US, loads: &loads, scored_from: SCORED };
     let one = compete(course, &forecasts(&loads), &planner());
-    let (single, double) = (rows(&[one.clone()]), rows(&[one.clone(), one]));
+    let (single, double) = (rows(std::slice::from_ref(&one)), rows(&[one.clone(), one]));
     for (single, double) in single.iter().zip(&double) {
         assert!((2.0 * single.unit_hours - double.unit_hours).abs() < 1e-6);
         assert!((single.cost_vs_oracle - double.cost_vs_oracle).abs() < 1e-9);

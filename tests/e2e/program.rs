@@ -72,7 +72,7 @@ impl Program {
     /// Rows of the lake as JSON objects.
     pub(crate) fn query(&self, sql: &str) -> Vec<Value> {
         let text = self.succeed(&["query", sql, "--output", "json"]);
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{sql}: {error}: {text}"))
+        serde_json::from_str(&text).expect("JSON")
     }
 
     /// The address of a listener, once it is up.

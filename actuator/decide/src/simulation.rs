@@ -254,6 +254,7 @@ mod tests {
     #[test]
     fn headroom_raises_before_the_load_and_falls_back_without_forecasts() {
         let loads = [7.0, 7.0, 7.0, 35.0, 35.0, 7.0];
+        #[expect(clippy::cast_possible_truncation, reason = "small whole numbers")]
         let values: Vec<Vec<f32>> =
             (0..6).map(|o| (0..4).map(|k| loads.get(o + k).copied().unwrap_or(7.0) as f32).collect()).collect();
         let lookup = |now_us: i64| {

@@ -61,20 +61,19 @@ impl Work {
         if decision.units_now == commanded || self.is_paused(name) {
             return Ok(());
         }
-        self.propose(name, at, load, commanded, &decision, forecast.as_ref()).await
+        self.propose(name, &seen, &decision, forecast.as_ref()).await
     }
 
     /// A plan and its action; carried out when the policy allows it.
     async fn propose(
         &mut self,
         name: &str,
-        at: EventTime,
-        load: f64,
-        commanded: u32,
+        seen: &Observation,
         decision: &Decision,
         forecast: Option<&Forecast>,
     ) -> Result<(), ActuatorError> {
-        let plan = self.plan(name, at, load, commanded, decision, forecast);
+        let (at, commanded) = (seen.now, seen.units_commanded);
+        let plan = self.plan(name, seen, decision, forecast);
         let Some(workload) = self.workloads.get_mut(name) else { return Ok(()) };
         if let Some(waiting) = workload.waiting().cloned() {
             if waiting.units_after == decision.units_now {
@@ -256,15 +255,8 @@ impl Work {
         Ok(reported)
     }
 
-    fn plan(
-        &self,
-        name: &str,
-        at: EventTime,
-        load: f64,
-        commanded: u32,
-        decision: &Decision,
-        forecast: Option<&Forecast>,
-    ) -> Plan {
+    fn plan(&self, name: &str, seen: &Observation, decision: &Decision, forecast: Option<&Forecast>) -> Plan {
+        let at = seen.now;
         let planner = self.config.planner_of(name);
         let signals = forecast.map(|f| f.signals.iter().map(|signal| signal.signal_id.clone()).collect());
         let plan = Plan {
@@ -273,7 +265,7 @@ impl Work {
             decided_at_us: at.micros(),
             step_us: forecast.map_or(0, |forecast| forecast.step_us),
             units: decision.units.clone(),
-            units_before: commanded,
+            units_before: seen.units_commanded,
             units_now: decision.units_now,
             quantile: decision.quantile,
             cost_per_unit_hour: planner.cost_per_unit_hour,
@@ -285,7 +277,7 @@ impl Work {
             model_version: forecast.map(|forecast| forecast.model_version.clone()).unwrap_or_default(),
             verdict: forecast.map_or("none", |forecast| verdict_word(forecast.verdict())).to_owned(),
             signal_ids: signals.unwrap_or_default(),
-            observed_load: load,
+            observed_load: seen.load.unwrap_or(0.0),
             expected_peak: decision.expected_peak,
             plan_hash: String::new(),
         };

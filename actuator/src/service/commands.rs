@@ -175,13 +175,11 @@ impl Work {
                 "no plan `{plan_id}`: `headroom plan list --pending` shows what waits"
             )));
         };
-        match action.state() {
-            ActionState::Proposed | ActionState::Paused => Ok(action),
-            state => Err(Status::failed_precondition(format!(
-                "plan `{plan_id}` does not wait for anyone: its action is {}",
-                transition::state_word(state)
-            ))),
+        if matches!(action.state(), ActionState::Proposed | ActionState::Paused) {
+            return Ok(action);
         }
+        let state = transition::state_word(action.state());
+        Err(Status::failed_precondition(format!("plan `{plan_id}` does not wait for anyone: its action is {state}")))
     }
 
     fn newest(&self, action: &ActionRecord) -> Result<ActionRecord, Status> {

@@ -95,7 +95,13 @@ impl Work {
                 };
                 Ok(self.target.apply(&undo).await?)
             }
-            _ => Ok(()),
+            ActionState::Unspecified
+            | ActionState::Rejected
+            | ActionState::Expired
+            | ActionState::Paused
+            | ActionState::Verified
+            | ActionState::Failed
+            | ActionState::Superseded => Ok(()),
         }
     }
 }

@@ -13,7 +13,7 @@ pub struct BrokerConfig {
     pub bootstrap_servers: Option<String>,
     /// Where the embedded broker listens; port 0 takes a free one.
     pub embedded_listen: String,
-    /// Partitions of the topics that scale.
+    /// Partitions of the topics that scale; in the embedded broker they have one, since each costs it time.
     pub partitions: i32,
     /// Replicas of each topic; the embedded broker has one.
     pub replication: i32,
@@ -23,6 +23,8 @@ pub struct BrokerConfig {
     pub message_max_bytes: usize,
     /// Bytes that a producer holds before its caller must wait.
     pub queue_max_bytes: usize,
+    /// How long a fetch waits for records, in milliseconds. The embedded broker never answers sooner.
+    pub fetch_wait_ms: u64,
     /// Bytes that a consumer fetches ahead.
     pub fetch_ahead_bytes: usize,
     /// How long a record may take to be acknowledged, in milliseconds.
@@ -43,6 +45,7 @@ impl Default for BrokerConfig {
             linger_ms: 5,
             message_max_bytes: 4 << 20,
             queue_max_bytes: 64 << 20,
+            fetch_wait_ms: 20,
             fetch_ahead_bytes: 16 << 20,
             delivery_timeout_ms: 60_000,
             request_timeout_ms: 15_000,

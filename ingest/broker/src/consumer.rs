@@ -17,6 +17,8 @@ use tokio::time::Instant;
 
 use crate::{Broker, BrokerError, Received};
 
+const LEAVING_WAIT: Duration = Duration::from_secs(1);
+
 /// Where to begin in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Start {
@@ -32,7 +34,8 @@ pub enum Start {
 
 /// Reads the partitions it was assigned.
 pub struct Consumer {
-    inner: Arc<StreamConsumer>,
+    /// There until it is dropped.
+    inner: Option<Arc<StreamConsumer>>,
     broker: Broker,
     /// Came behind records that were handed out before it.
     failed: Mutex<Option<BrokerError>>,
@@ -46,14 +49,14 @@ impl Consumer {
             .set("group.id", group)
             .set("enable.auto.commit", "false")
             .set("auto.offset.reset", "error")
-            .set("fetch.wait.max.ms", "20")
+            .set("fetch.wait.max.ms", broker.config().fetch_wait_ms.to_string())
             .set("fetch.error.backoff.ms", "20")
             .set("fetch.queue.backoff.ms", "10")
             .set("queued.max.messages.kbytes", ahead_kib)
             .set("fetch.message.max.bytes", "1048576")
             .set("allow.auto.create.topics", "false");
         let inner = client.create().map_err(|e| broker.error("creating a consumer", e))?;
-        Ok(Self { inner: Arc::new(inner), broker: broker.clone(), failed: Mutex::default() })
+        Ok(Self { inner: Some(Arc::new(inner)), broker: broker.clone(), failed: Mutex::default() })
     }
 
     /// Replaces what is read.
@@ -100,7 +103,7 @@ impl Consumer {
             list.add_partition_offset(topic.name(), *partition, *offset)
                 .map_err(|e| self.broker.error(&format!("assigning {}/{partition}", topic.name()), e))?;
         }
-        self.inner.assign(&list).map_err(|e| self.broker.error("assigning partitions", e))
+        self.inner()?.assign(&list).map_err(|e| self.broker.error("assigning partitions", e))
     }
 
     /// Reads every partition of these topics.
@@ -127,7 +130,7 @@ impl Consumer {
             return Err(error);
         }
         let (mut received, deadline) = (Vec::new(), Instant::now() + wait);
-        let mut stream = self.inner.stream();
+        let mut stream = self.inner()?.stream();
         while received.len() < max {
             let next = if received.is_empty() {
                 tokio::time::timeout_at(deadline, stream.next()).await.ok().flatten()
@@ -161,7 +164,7 @@ impl Consumer {
             list.add_partition_offset(topic.name(), *partition, Offset::Offset(*offset))
                 .map_err(|e| self.broker.error("committing", e))?;
         }
-        self.inner.commit(&list, CommitMode::Async).map_err(|e| self.broker.error("committing", e))
+        self.inner()?.commit(&list, CommitMode::Async).map_err(|e| self.broker.error("committing", e))
     }
 
     /// What was committed for every partition of these topics.
@@ -175,7 +178,7 @@ impl Consumer {
                 list.add_partition(topic.name(), partition);
             }
         }
-        let (inner, broker) = (Arc::clone(&self.inner), self.broker.clone());
+        let (inner, broker) = (Arc::clone(self.inner()?), self.broker.clone());
         let asked = tokio::task::spawn_blocking(move || inner.committed_offsets(list, broker.timeout()));
         let committed = asked
             .await
@@ -217,6 +220,10 @@ impl Consumer {
         Ok(if is_young { offset } else { end })
     }
 
+    fn inner(&self) -> Result<&Arc<StreamConsumer>, BrokerError> {
+        self.inner.as_ref().ok_or_else(|| BrokerError::Embedded("the consumer has ended".to_owned()))
+    }
+
     fn failure(&self, error: KafkaError) -> BrokerError {
         if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) {
             let what = format!("an offset at {} is not kept any more", self.broker.bootstrap_servers());
@@ -226,15 +233,20 @@ impl Consumer {
     }
 }
 
-/// Leaving waits for a broker that may be gone: that is not its user's time.
+/// Leaving waits for a broker that may be gone: its user's time is bounded.
 impl Drop for Consumer {
     fn drop(&mut self) {
-        let inner = Arc::clone(&self.inner);
-        std::thread::spawn(move || {
-            while Arc::strong_count(&inner) > 1 {
-                std::thread::yield_now();
-            }
+        let Some(inner) = self.inner.take() else { return };
+        let (sender, left) = std::sync::mpsc::channel::<()>();
+        let leaving = std::thread::Builder::new().name("leaving-broker".to_owned());
+        let spawned = leaving.spawn(move || {
+            drop(inner);
+            drop(sender);
         });
+        if spawned.is_ok() {
+            // The channel closes when it has left.
+            left.recv_timeout(LEAVING_WAIT).ok();
+        }
     }
 }
 

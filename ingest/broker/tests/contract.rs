@@ -1,5 +1,7 @@
 //! One contract for every broker: the embedded one always, Apache Kafka when `HEADROOM_TEST_KAFKA` names its libraries.
 
+#![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 #[path = "contract/kafka.rs"]
 mod kafka;
 #[path = "contract/suite.rs"]

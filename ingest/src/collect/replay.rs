@@ -162,7 +162,7 @@ impl ReplayService {
             shared.status.note = format!("replaying {}", self.config.file.display());
         });
         let producer = self.broker.producer()?;
-        Run::new(self, producer, resume, fresh, shutdown).to_the_end(rows).await
+        Run::new(self, producer, resume, fresh, shutdown).run_to_end(rows).await
     }
 }
 

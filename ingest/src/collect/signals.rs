@@ -140,7 +140,6 @@ impl SignalEntry {
 
     /// `POST /v1/signals` for one CloudEvent (structured or binary) or a batch of them, `GET /v1/signals` for what is
     /// known.
-    #[must_use]
     pub fn router(&self) -> Router {
         http::router(self.clone())
     }

@@ -9,7 +9,6 @@ mod aggregate;
 mod checkpoint;
 mod error;
 mod query;
-
 mod session;
 
 pub use aggregate::{Emission, Split, WindowAggregate, split_rows};

@@ -241,6 +241,7 @@ async fn plan(
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "every other node can stream")]
 fn refuse_what_cannot_stream(name: &str, logical: &LogicalPlan) -> Result<(), WindowError> {
     let mut problem = None;
     let walked = logical.apply(|node| {
@@ -323,12 +324,8 @@ fn window_expression(name: &str, logical: &LogicalPlan, pane: Span) -> Result<St
 }
 
 fn interval_micros(expression: &Expr) -> Option<i64> {
-    match expression {
-        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) if interval.months == 0 => {
-            Some(i64::from(interval.days) * 86_400_000_000 + interval.nanoseconds / 1_000)
-        }
-        _ => None,
-    }
+    let Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) = expression else { return None };
+    (interval.months == 0).then(|| i64::from(interval.days) * 86_400_000_000 + interval.nanoseconds / 1_000)
 }
 
 /// Merges states with states; with a bin, the window column is made coarser on the way.

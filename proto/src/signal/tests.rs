@@ -31,6 +31,20 @@ fn an_event_comes_back_equal_in_both_modes() {
 }
 
 #[test]
+fn a_cancellation_is_not_known_before_it_was_told() {
+    let told = |event_type: &str| {
+        let mut data = valid();
+        data["announced_at"] = json!("2026-10-01T00:00:00Z");
+        let text = String::from_utf8(announced(data)).expect("text").replace("announced.v1", event_type);
+        from_structured(text.as_bytes(), EventTime::MIN).expect("valid").announced_at_us
+    };
+    let day = |text: &str| EventTime::parse(text).expect("a date").micros();
+    assert_eq!(told("announced.v1"), day("2026-10-01"));
+    assert_eq!(told("cancelled.v1"), day("2026-11-01"));
+    assert_eq!(told("rescheduled.v1"), day("2026-11-01"));
+}
+
+#[test]
 fn each_mistake_is_named() {
     for (field, value, expected) in [
         ("starts_at", json!("tomorrow"), "starts_at"),

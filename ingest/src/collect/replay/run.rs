@@ -67,7 +67,7 @@ impl Run {
         }
     }
 
-    pub(super) async fn to_the_end(mut self, mut rows: Rows) -> Result<(), ReplayError> {
+    pub(super) async fn run_to_end(mut self, mut rows: Rows) -> Result<(), ReplayError> {
         loop {
             let row = tokio::select! {
                 () = self.shutdown.cancelled() => return Ok(()),
