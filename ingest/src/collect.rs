@@ -5,6 +5,4 @@ pub mod csv_signals;
 mod dead_letter;
 pub mod replay;
 pub mod signals;
-#[cfg(test)]
-mod test_broker;
 pub mod trace;

@@ -4,3 +4,6 @@
 pub mod collect;
 pub mod process;
 pub mod store;
+
+#[cfg(test)]
+mod test_broker;

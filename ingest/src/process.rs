@@ -220,7 +220,7 @@ impl ProcessService {
             let queries = queries.get(&telemetry).map(Vec::as_slice).unwrap_or_default();
             for (partition, _, _) in self.broker.ends(topic).await? {
                 let state = saved.as_ref().and_then(|saved| saved.shard(topic, partition));
-                let shard = Shard::new(topic, partition, telemetry, queries, state, &self.config)?;
+                let shard = Shard::new(topic, partition, telemetry, queries, state, &self.config, self.clock.now())?;
                 let start = shard.next_offset().map_or(Start::Earliest, Start::Offset);
                 parts.push((topic, partition, start));
                 shards.insert((topic, partition), shard);

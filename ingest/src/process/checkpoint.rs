@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::ProcessError;
 use super::output::{SavedRecord, shard_name};
 
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const MANIFEST: &str = "manifest.json";
 
 /// Everything that a restart needs.

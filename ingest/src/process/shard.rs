@@ -37,6 +37,7 @@ impl Shard {
         queries: &[Arc<FeatureQuery>],
         state: Option<&ShardState>,
         config: &ProcessConfig,
+        now: EventTime,
     ) -> Result<Self, ProcessError> {
         let mut aggregates = Vec::with_capacity(queries.len());
         for query in queries {
@@ -56,7 +57,8 @@ impl Shard {
             next_offset: state.and_then(|state| state.next_offset),
             watermark: state.and_then(|state| state.watermark_us).map(EventTime::from_micros),
             sequence: state.map_or(0, |state| state.sequence),
-            last_rows_at: None,
+            // A source that is silent after a restart has been silent since then at least.
+            last_rows_at: state.map(|_| now),
         })
     }
 
@@ -203,7 +205,7 @@ impl Shard {
     fn damage_now(&mut self) {
         if let Some(watermark) = self.watermark {
             for aggregate in &mut self.aggregates {
-                aggregate.damage(watermark);
+                aggregate.damage(watermark, watermark);
             }
         }
     }
@@ -211,10 +213,10 @@ impl Shard {
     fn damage_rows(&mut self, rows: &RecordBatch) {
         use arrow::array::AsArray;
         use arrow::datatypes::TimestampMicrosecondType;
-        let Some(times) = rows.column_by_name(schema::EVENT_TIME) else { return };
+        let (Some(times), Some(watermark)) = (rows.column_by_name(schema::EVENT_TIME), self.watermark) else { return };
         for time in times.as_primitive::<TimestampMicrosecondType>().values() {
             for aggregate in &mut self.aggregates {
-                aggregate.damage(EventTime::from_micros(*time));
+                aggregate.damage(EventTime::from_micros(*time), watermark);
             }
         }
     }

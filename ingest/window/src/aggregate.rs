@@ -1,6 +1,6 @@
 //! The state of one query over one shard: panes that are open, and the windows that are due.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -41,7 +41,7 @@ pub(crate) struct Pane {
 /// One query over one shard.
 ///
 /// A window is `complete` when the shard's first row is not later than its start, and no row of it came too late or was
-/// set aside before it closed.
+/// set aside before the watermark had passed it.
 #[derive(Debug)]
 pub struct WindowAggregate {
     pub(crate) query: Arc<FeatureQuery>,
@@ -49,8 +49,8 @@ pub struct WindowAggregate {
     /// For each window length, up to where windows have been emitted.
     pub(crate) closed: Vec<i64>,
     pub(crate) first_row: Option<i64>,
-    /// Panes that lack rows.
-    pub(crate) damaged: BTreeSet<i64>,
+    /// Panes that lack rows, with the watermark at which the first of them was missed.
+    pub(crate) damaged: BTreeMap<i64, i64>,
 }
 
 impl WindowAggregate {
@@ -58,7 +58,7 @@ impl WindowAggregate {
     #[must_use]
     pub fn new(query: Arc<FeatureQuery>) -> Self {
         let closed = vec![i64::MIN; query.sizes.len()];
-        Self { query, panes: BTreeMap::new(), closed, first_row: None, damaged: BTreeSet::new() }
+        Self { query, panes: BTreeMap::new(), closed, first_row: None, damaged: BTreeMap::new() }
     }
 
     /// The query.
@@ -104,12 +104,14 @@ impl WindowAggregate {
         Ok(())
     }
 
-    /// Says that rows of the window that holds `time` are missing: late, or set aside.
-    pub fn damage(&mut self, time: EventTime) {
+    /// Says that rows of `time` are missing, late or set aside, when the watermark stood at `watermark`: windows that
+    /// it had not passed by then are incomplete.
+    pub fn damage(&mut self, time: EventTime, watermark: EventTime) {
         let start = time.floor(self.query.pane()).micros();
         let oldest_open = self.closed.iter().copied().min().unwrap_or(i64::MIN);
         if start >= oldest_open {
-            self.damaged.insert(start);
+            let first = self.damaged.entry(start).or_insert(i64::MAX);
+            *first = watermark.micros().min(*first);
         }
     }
 
@@ -207,7 +209,8 @@ impl WindowAggregate {
     }
 
     fn is_complete(&self, start: i64, end: i64) -> bool {
-        self.first_row.is_some_and(|first| first <= start) && self.damaged.range(start..end).next().is_none()
+        self.first_row.is_some_and(|first| first <= start)
+            && !self.damaged.range(start..end).any(|(_, watermark)| end > *watermark)
     }
 
     /// Files state rows under their panes.

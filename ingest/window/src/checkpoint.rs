@@ -18,8 +18,8 @@ pub struct AggregateState {
     pub closed: Vec<i64>,
     /// The smallest event time of the shard, in microseconds.
     pub first_row: Option<i64>,
-    /// Starts of panes that lack rows, in microseconds.
-    pub damaged: Vec<i64>,
+    /// Starts of panes that lack rows, each with the watermark at which the first was missed, in microseconds.
+    pub damaged: Vec<(i64, i64)>,
     /// The panes' states as an Arrow IPC stream.
     #[serde(with = "hex_bytes")]
     pub states: Vec<u8>,
@@ -56,7 +56,7 @@ impl WindowAggregate {
             fingerprint: self.query.fingerprint(),
             closed: self.closed.clone(),
             first_row: self.first_row,
-            damaged: self.damaged.iter().copied().collect(),
+            damaged: self.damaged.iter().map(|(start, watermark)| (*start, *watermark)).collect(),
             states: states.to_vec(),
         })
     }

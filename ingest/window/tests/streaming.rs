@@ -113,7 +113,9 @@ async fn late_and_unbelievable_rows_are_told_apart_and_their_windows_say_so() {
         FROM queries GROUP BY 1, 2";
     let mut aggregate = WindowAggregate::new(query(sql).await);
     aggregate.push(vec![split.on_time]).await.expect("takes the rows");
-    aggregate.damage(at(35));
+    aggregate.damage(at(35), at(20));
+    // The pane of second 25 had been passed by then; its minute had not.
+    aggregate.damage(at(25), at(30));
     let emitted = aggregate.close(at(600)).await.expect("closes");
     let complete: Vec<(i64, bool)> = stream::completeness(&emitted);
     // Second 20 is the first that was seen: the minute began before it, and second 35 was set aside.

@@ -10,8 +10,8 @@ use headroom_proto::{Span, headers, schema};
 
 use super::round::Round;
 use super::*;
-use crate::collect::test_broker::TestBroker;
 use crate::collect::trace::{Entry, TraceReader};
+use crate::test_broker::TestBroker;
 
 const SIGNALS: &str = "event_id,kind,announced_at,starts_at,ends_at,expected_reach,weight,audience,name\n\
     early,sale,1998-01-01,1998-06-02,1998-06-03,,,,\nduring,sale,1998-06-01 05:00:00,1998-06-02,1998-06-03,,,,\n\
