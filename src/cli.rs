@@ -32,7 +32,7 @@ pub(crate) enum Command {
     /// List, approve or reject capacity plans.
     #[command(subcommand)]
     Plan(control::PlanCommand),
-    /// Return a workload to the capacity it had before an action.
+    /// Return a workload to the capacity it had before an action, and pause its automation.
     Rollback(control::RollbackArgs),
     /// Stop automation of a workload, or of all.
     Pause(control::SwitchArgs),

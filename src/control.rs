@@ -116,9 +116,12 @@ pub(crate) async fn plan(command: PlanCommand) -> anyhow::Result<()> {
 }
 
 /// Undoes one action.
+#[expect(clippy::print_stdout, reason = "the command's output")]
 pub(crate) async fn rollback(args: RollbackArgs) -> anyhow::Result<()> {
     let request = RollbackRequest { action_id: args.action_id, actor: args.server.actor.clone(), reason: args.reason };
-    print_action(&connect(&args.server).await?.rollback(request).await.map_err(told)?.into_inner());
+    let action = connect(&args.server).await?.rollback(request).await.map_err(told)?.into_inner();
+    print_action(&action);
+    println!("automation of {0} is paused: `headroom resume {0}` lets it go on", action.workload);
     Ok(())
 }
 

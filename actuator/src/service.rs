@@ -315,3 +315,6 @@ impl std::fmt::Debug for ActuatorService {
         f.debug_struct("ActuatorService").field("config", &self.config).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -70,7 +70,8 @@ fn people_intervene(program: &Program) {
     let action = plans.lines().find_map(|line| line.trim().strip_prefix("action ")).expect("an action's id");
     let action = action.split_whitespace().next().expect("an id");
     let undone = program.succeed(&["rollback", action, "--as", "ann", "--reason", "a test"]);
-    assert!(undone.contains("rolled back"), "{undone}");
+    assert!(undone.contains("rolled back") && undone.contains("headroom resume worldcup98"), "{undone}");
+    assert!(program.succeed(&["resume", "worldcup98", "--as", "ann"]).contains("on"));
 }
 
 fn drain(running: crate::program::Running) {

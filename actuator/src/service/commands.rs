@@ -95,7 +95,8 @@ impl Work {
         Ok(self.newest(&action))
     }
 
-    /// The move is on the record before the target is asked; after a crash in between it is asked again.
+    /// The move is on the record before the target is asked; after a crash in between it is asked again. Automation of
+    /// the workload pauses, or the next window would do again what a person has undone.
     async fn rollback(&mut self, request: &RollbackRequest) -> Result<Result<ActionRecord, Status>, ActuatorError> {
         let found = self.workloads.values().find_map(|workload| workload.action(&request.action_id)).cloned();
         let Some(action) = found else {
@@ -115,6 +116,8 @@ impl Work {
             self.finish_measuring(&action.workload, at, false)?;
         }
         self.advance(&action, ActionState::RolledBack, at, &request.actor, said("rolled back", &request.reason))?;
+        let reason = format!("{} was rolled back", action.action_id);
+        self.set_paused(&action.workload, true, &request.actor, &reason);
         self.flush().await?;
         let undo = ApplyRequest {
             workload: action.workload.clone(),
@@ -131,22 +134,26 @@ impl Work {
     }
 
     async fn switch(&mut self, request: PauseRequest, paused: bool) -> Result<SwitchState, ActuatorError> {
-        if paused {
-            self.paused.insert(request.workload.clone());
-        } else {
-            self.paused.remove(&request.workload);
-        }
-        let at = self.now_of(&request.workload);
-        let switch = Switch {
-            workload: request.workload.clone(),
-            paused,
-            actor: request.actor.clone(),
-            reason: request.reason.clone(),
-            at_us: at.micros(),
-        };
-        self.outbox.push(journal::switch(&switch));
+        self.set_paused(&request.workload, paused, &request.actor, &request.reason);
         self.flush().await?;
         Ok(SwitchState { paused, workload: request.workload, actor: request.actor, reason: request.reason })
+    }
+
+    /// Pauses or resumes a workload, or all under the empty name; on the record with the next flush.
+    fn set_paused(&mut self, workload: &str, paused: bool, actor: &str, reason: &str) {
+        if paused {
+            self.paused.insert(workload.to_owned());
+        } else {
+            self.paused.remove(workload);
+        }
+        let switch = Switch {
+            workload: workload.to_owned(),
+            paused,
+            actor: actor.to_owned(),
+            reason: reason.to_owned(),
+            at_us: self.now_of(workload).micros(),
+        };
+        self.outbox.push(journal::switch(&switch));
     }
 
     async fn statuses(&self) -> Result<Vec<WorkloadStatus>, ActuatorError> {
