@@ -10,7 +10,7 @@ use headroom_ingest::collect::trace::TraceColumns;
 use headroom_proto::{EventTime, Span, WorkloadId};
 
 use crate::cli::UserError;
-use crate::run::say;
+use crate::terminal::say;
 use output::Findings;
 
 mod output;

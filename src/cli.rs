@@ -97,9 +97,8 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<()> {
 }
 
 /// Tells a failure in one message; the exit code is 2 for the user's fault and 1 for ours.
-#[expect(clippy::print_stderr, reason = "the message of a command that failed")]
 pub(crate) fn report(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    crate::terminal::say(format_args!("error: {error:#}"));
     let is_users = error.chain().any(|cause| cause.is::<UserError>());
     if is_users { ExitCode::from(2) } else { ExitCode::FAILURE }
 }

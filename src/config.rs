@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::UserError;
 use crate::console::ConsoleConfig;
+use crate::terminal::answer;
 
 /// The defaults, which document every section.
 pub(crate) const DEFAULTS: &str = include_str!("default.toml");
@@ -146,15 +147,16 @@ fn named(file: Option<&Path>) -> String {
 }
 
 /// Prints or checks a configuration.
-#[expect(clippy::print_stdout, reason = "the command's output")]
 pub(crate) async fn show(command: ConfigCommand) -> anyhow::Result<()> {
     match command {
-        ConfigCommand::Show(arg) => print!("{}", toml::to_string_pretty(&Config::load(arg.config.as_deref()).await?)?),
+        ConfigCommand::Show(arg) => {
+            answer(toml::to_string_pretty(&Config::load(arg.config.as_deref()).await?)?.trim_end())
+        }
         ConfigCommand::Check(arg) => {
             Config::load(arg.config.as_deref()).await?;
-            println!("the configuration can be used");
+            answer("the configuration can be used");
         }
-        ConfigCommand::Defaults => print!("{DEFAULTS}"),
+        ConfigCommand::Defaults => answer(DEFAULTS.trim_end()),
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::cli::{DataDirArg, UserError};
 use crate::endpoints::Endpoints;
+use crate::terminal::answer;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
@@ -116,17 +117,15 @@ pub(crate) async fn plan(command: PlanCommand) -> anyhow::Result<()> {
 }
 
 /// Undoes one action.
-#[expect(clippy::print_stdout, reason = "the command's output")]
 pub(crate) async fn rollback(args: RollbackArgs) -> anyhow::Result<()> {
     let request = RollbackRequest { action_id: args.action_id, actor: args.server.actor.clone(), reason: args.reason };
     let action = connect(&args.server).await?.rollback(request).await.map_err(told)?.into_inner();
     print_action(&action);
-    println!("automation of {0} is paused: `headroom resume {0}` lets it go on", action.workload);
+    answer(format_args!("automation of {0} is paused: `headroom resume {0}` lets it go on", action.workload));
     Ok(())
 }
 
 /// Sets the switch of one workload or of all.
-#[expect(clippy::print_stdout, reason = "the command's output")]
 pub(crate) async fn switch(args: SwitchArgs, paused: bool) -> anyhow::Result<()> {
     let request = PauseRequest {
         workload: args.workload.unwrap_or_default(),
@@ -134,10 +133,10 @@ pub(crate) async fn switch(args: SwitchArgs, paused: bool) -> anyhow::Result<()>
         reason: args.reason,
     };
     let mut client = connect(&args.server).await?;
-    let answer = if paused { client.pause(request).await } else { client.resume(request).await };
-    let state = answer.map_err(told)?.into_inner();
+    let switched = if paused { client.pause(request).await } else { client.resume(request).await };
+    let state = switched.map_err(told)?.into_inner();
     let scope = if state.workload.is_empty() { "every workload" } else { state.workload.as_str() };
-    println!("{scope}: automation {}", if state.paused { "paused" } else { "on" });
+    answer(format_args!("{scope}: automation {}", if state.paused { "paused" } else { "on" }));
     Ok(())
 }
 
@@ -164,15 +163,14 @@ fn told(status: tonic::Status) -> anyhow::Error {
     anyhow::anyhow!("the actuator answered {code:?}: {message}")
 }
 
-#[expect(clippy::print_stdout, reason = "the command's output")]
 fn print_plans(plans: &[PlanView]) {
     if plans.is_empty() {
-        println!("no plans");
+        answer("no plans");
         return;
     }
     for view in plans {
         let Some(plan) = &view.plan else { continue };
-        println!(
+        answer(format_args!(
             "{}  {}  {}  {} -> {} units  {}",
             plan.plan_id,
             EventTime::from_micros(plan.decided_at_us),
@@ -180,17 +178,16 @@ fn print_plans(plans: &[PlanView]) {
             plan.units_before,
             plan.units_now,
             state_word(view.state())
-        );
-        println!("    {}", plan.reason);
+        ));
+        answer(format_args!("    {}", plan.reason));
         if !view.action_id.is_empty() {
-            println!("    action {}  hash {}", view.action_id, plan.plan_hash);
+            answer(format_args!("    action {}  hash {}", view.action_id, plan.plan_hash));
         }
     }
 }
 
-#[expect(clippy::print_stdout, reason = "the command's output")]
 fn print_action(action: &ActionRecord) {
-    println!(
+    answer(format_args!(
         "{}  {}  {} -> {} units  {}: {}",
         action.action_id,
         action.workload,
@@ -198,7 +195,7 @@ fn print_action(action: &ActionRecord) {
         action.units_after,
         state_word(action.state()),
         action.reason
-    );
+    ));
 }
 
 fn state_word(state: ActionState) -> String {

@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{DataDirArg, UserError};
 use crate::config::Config;
 use crate::data_dir::{self, DataDir};
-use crate::run::{self, Headroom, say};
+use crate::run::{self, Headroom};
 use crate::scoreboard;
+use crate::terminal::say;
 
 const TRACE: &[u8] = include_bytes!("demo/worldcup98/trace.csv.gz");
 const SIGNALS: &[u8] = include_bytes!("demo/worldcup98/signals.csv");
@@ -71,7 +72,7 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
     let planner = config.actuate.planner.clone();
     let mut headroom = Headroom::start(config, data_dir, None, Clock::replay(), scoreboard, shutdown.clone()).await?;
     let console = format!("http://{}/", headroom.endpoints.http);
-    say(&format!("console: {console}"));
+    say(format_args!("console: {console}"));
     if args.open
         && let Err(error) = open::that_detached(&console)
     {
@@ -91,19 +92,19 @@ pub(crate) async fn run(args: DemoArgs) -> anyhow::Result<()> {
                 store.catch_up().await.context("storing the end of the replay")?;
             }
             let board = scoreboard::of_lake(&headroom.lake, &planner, score_from, until).await?;
-            say(&board.to_string());
+            say(&board);
             scoreboard_sender.send_replace(Some(serde_json::to_value(&board)?));
         } else {
-            say(&format!("replayed up to {until}; the scoreboard needs the trace beyond {SCORE_FROM}"));
+            say(format_args!("replayed up to {until}; the scoreboard needs the trace beyond {SCORE_FROM}"));
         }
         if let Some(peak_mib) = peak_memory_mib() {
-            say(&format!("peak memory: {peak_mib} MiB"));
+            say(format_args!("peak memory: {peak_mib} MiB"));
         }
     }
     if args.exit {
         shutdown.cancel();
     } else if !shutdown.is_cancelled() {
-        say(&format!("the console stays at {console} until Ctrl-C"));
+        say(format_args!("the console stays at {console} until Ctrl-C"));
     }
     headroom.finished().await
 }

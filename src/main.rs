@@ -13,6 +13,7 @@ mod run;
 mod scoreboard;
 mod serve;
 mod telemetry;
+mod terminal;
 
 use std::process::ExitCode;
 

@@ -31,6 +31,7 @@ use crate::data_dir::DataDir;
 use crate::endpoints::Endpoints;
 use crate::serve;
 use crate::telemetry::Metrics;
+use crate::terminal::say;
 
 /// `headroom run`
 #[derive(Debug, Args)]
@@ -58,7 +59,7 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
     stop_on_signal(shutdown.clone());
     let (_scoreboard, scoreboard) = watch::channel(None);
     let running = Headroom::start(config, data_dir, args.stage, clock, scoreboard, shutdown).await?;
-    say(&format!("console: http://{}/", running.endpoints.http));
+    say(format_args!("console: http://{}/", running.endpoints.http));
     running.finished().await
 }
 
@@ -395,10 +396,4 @@ async fn interrupted() {
     if tokio::signal::ctrl_c().await.is_err() {
         std::future::pending::<()>().await;
     }
-}
-
-/// One line for the person at the terminal, on stderr.
-#[expect(clippy::print_stderr, reason = "progress for the person at the terminal")]
-pub(crate) fn say(line: &str) {
-    eprintln!("{line}");
 }

@@ -14,7 +14,8 @@ impl TestBroker {
     pub(crate) async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let embedded = Embedded::start("127.0.0.1:0", &folder.path().join("broker")).await.expect("starts");
-        let config = BrokerConfig { partitions: 2, request_timeout_ms: 10_000, ..BrokerConfig::default() };
+        let config =
+            BrokerConfig { partitions: 2, fetch_wait_ms: 10, request_timeout_ms: 10_000, ..BrokerConfig::default() };
         let broker = Broker::new(embedded.bootstrap_servers(), &config);
         broker.ensure_topics().await.expect("creates the topics");
         Self { broker, folder, embedded }

@@ -40,7 +40,8 @@ impl Ground {
     async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a temp folder");
         let embedded = Embedded::start("127.0.0.1:0", &folder.path().join("broker")).await.expect("a broker");
-        let broker = Broker::new(embedded.bootstrap_servers(), &BrokerConfig::default());
+        let broker =
+            Broker::new(embedded.bootstrap_servers(), &BrokerConfig { fetch_wait_ms: 10, ..BrokerConfig::default() });
         broker.ensure_topics().await.expect("topics");
         Self { folder, _embedded: embedded, broker, config: config() }
     }

@@ -11,7 +11,12 @@ use headroom_ingest_broker::{Broker, BrokerConfig};
 
 /// Fast timeouts, so that a broker that is away shows quickly.
 fn config() -> BrokerConfig {
-    BrokerConfig { request_timeout_ms: 10_000, delivery_timeout_ms: 20_000, ..BrokerConfig::default() }
+    BrokerConfig {
+        fetch_wait_ms: 10,
+        request_timeout_ms: 10_000,
+        delivery_timeout_ms: 20_000,
+        ..BrokerConfig::default()
+    }
 }
 
 #[cfg(feature = "embedded-broker")]

@@ -37,7 +37,7 @@ impl Bench {
     async fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let embedded = Embedded::start("127.0.0.1:0", &folder.path().join("broker")).await.expect("starts");
-        let config = BrokerConfig { partitions: 2, ..BrokerConfig::default() };
+        let config = BrokerConfig { partitions: 2, fetch_wait_ms: 10, ..BrokerConfig::default() };
         let broker = Broker::new(embedded.bootstrap_servers(), &config);
         broker.ensure_topics().await.expect("topics");
         std::fs::create_dir(folder.path().join("lake")).expect("a folder");

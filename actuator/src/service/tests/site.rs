@@ -115,7 +115,7 @@ impl Site {
     pub(super) async fn new() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         let embedded = Embedded::start("127.0.0.1:0", &folder.path().join("broker")).await.expect("starts");
-        let settings = BrokerConfig { partitions: 1, ..BrokerConfig::default() };
+        let settings = BrokerConfig { partitions: 1, fetch_wait_ms: 10, ..BrokerConfig::default() };
         let broker = Broker::new(embedded.bootstrap_servers(), &settings);
         broker.ensure_topics().await.expect("creates the topics");
         let simulated = SimulatedConfig { unit_capacity: 10.0, initial_units: 2, ..SimulatedConfig::default() };
