@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{backtest, config, control, demo, query, run};
+use crate::{backtest, config, control, demo, features, query, run};
 
 /// Raises database capacity before the traffic arrives.
 #[derive(Debug, Parser)]
@@ -38,6 +38,9 @@ pub(crate) enum Command {
     Pause(control::SwitchArgs),
     /// Let automation go on.
     Resume(control::SwitchArgs),
+    /// Check or explain the feature queries.
+    #[command(subcommand)]
+    Features(features::FeaturesCommand),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -92,6 +95,7 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Rollback(args) => control::rollback(args).await,
         Command::Pause(args) => control::switch(args, true).await,
         Command::Resume(args) => control::switch(args, false).await,
+        Command::Features(command) => features::features(command).await,
         Command::Config(command) => config::show(command).await,
     }
 }

@@ -106,7 +106,7 @@ impl Config {
         if let Some(folder) = file.and_then(Path::parent) {
             config.paths().into_iter().for_each(|path| *path = folder.join(&*path));
         }
-        config.check().await.map_err(|problems| {
+        config.check(file).await.map_err(|problems| {
             UserError::new(format!("configuration{}:\n  - {}", named(file), problems.join("\n  - ")))
         })?;
         Ok(config)
@@ -121,7 +121,7 @@ impl Config {
     }
 
     /// Every problem that the types alone do not show.
-    async fn check(&self) -> Result<(), Vec<String>> {
+    async fn check(&self, file: Option<&Path>) -> Result<(), Vec<String>> {
         let mut problems = Vec::new();
         for (key, listen) in [("http.listen", &self.http.listen), ("grpc.listen", &self.grpc.listen)] {
             if listen.parse::<std::net::SocketAddr>().is_err() {
@@ -131,8 +131,11 @@ impl Config {
         if self.features.is_empty() {
             problems.push("features: none declared: keep the default `load`, or declare one".to_owned());
         }
-        for feature in &self.features {
-            problems.extend(FeatureQuery::try_new(feature.clone()).await.err().map(|error| error.to_string()));
+        for (at, feature) in self.features.iter().enumerate() {
+            if let Err(error) = FeatureQuery::try_new(feature.clone()).await {
+                let line = file.and_then(|file| line_of_feature(file, at));
+                problems.push(line.map_or_else(|| error.to_string(), |line| format!("line {line}: {error}")));
+            }
         }
         let replay = self.collect.replay.iter().flat_map(ReplayConfig::problems);
         problems.extend(replay.map(|problem| format!("collect.replay: {problem}")));
@@ -140,6 +143,18 @@ impl Config {
         problems.extend(self.actuate.problems().into_iter().map(|problem| format!("actuate: {problem}")));
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
+}
+
+/// Where a `[[features]]` stands in the file, from 1.
+fn line_of_feature(file: &Path, at: usize) -> Option<usize> {
+    #[derive(Deserialize)]
+    struct Located {
+        features: Vec<toml::Spanned<toml::Table>>,
+    }
+    let text = std::fs::read_to_string(file).ok()?;
+    let located: Located = toml::from_str(&text).ok()?;
+    let start = located.features.get(at)?.span().start;
+    Some(text.get(..start)?.matches('\n').count() + 1)
 }
 
 fn named(file: Option<&Path>) -> String {

@@ -8,6 +8,7 @@ mod control;
 mod data_dir;
 mod demo;
 mod endpoints;
+mod features;
 mod query;
 mod run;
 mod scoreboard;

@@ -59,7 +59,9 @@ pub(crate) async fn run(args: RunArgs) -> anyhow::Result<()> {
     stop_on_signal(shutdown.clone());
     let (_scoreboard, scoreboard) = watch::channel(None);
     let running = Headroom::start(config, data_dir, args.stage, clock, scoreboard, shutdown).await?;
-    say(format_args!("console: http://{}/", running.endpoints.http));
+    let has_page = args.stage.is_none_or(|stage| stage == Stage::Console);
+    let (what, path) = if has_page { ("console", "") } else { ("metrics", "metrics") };
+    say(format_args!("{what}: http://{}/{path}", running.endpoints.http));
     running.finished().await
 }
 

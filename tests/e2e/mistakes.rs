@@ -25,7 +25,7 @@ fn configurations_that_are_missing_malformed_or_wrong() {
         ("[forecast]\nhorizn = '24h'", "horizn"),
         ("[actuate.planner]\nmin_units = 0", "min_units"),
         ("[forecast]\nhorizon = '24 apples'", "24 apples"),
-        ("[[features]]\nname = 'x'\nsource = 'metrics'\nwindows = ['10s']\nsql = 'SELECT 1 ORDER BY 1'", "x"),
+        ("[[features]]\nname = 'x'\nsource = 'metrics'\nwindows = ['10s']\nsql = 'SELECT 1 ORDER BY 1'", "line 1"),
     ] {
         let path = program.write("headroom.toml", text);
         let message = refused(&program, &["config", "check", "--config", &path]);

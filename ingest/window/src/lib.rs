@@ -8,10 +8,13 @@
 mod aggregate;
 mod checkpoint;
 mod error;
+mod quantile;
 mod query;
 mod session;
+mod sketch;
 
 pub use aggregate::{Emission, Split, WindowAggregate, split_rows};
 pub use checkpoint::AggregateState;
 pub use error::WindowError;
 pub use query::{FeatureConfig, FeatureQuery, Telemetry};
+pub use sketch::{LARGEST, RELATIVE_ERROR, SMALLEST};

@@ -11,17 +11,19 @@ use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::execution::TaskContext;
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility, lit};
 use datafusion::physical_expr::create_physical_expr;
-use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode, PhysicalGroupBy};
+use datafusion::physical_plan::{ExecutionPlan, displayable};
 use headroom_proto::time::Span;
 use headroom_proto::{schema, time};
 use serde::{Deserialize, Serialize};
 
 use crate::WindowError;
+use crate::quantile::with_sketches;
 use crate::session::{Slot, session};
 
 /// Aggregates whose state grows with the rows.
-const UNBOUNDED: [&str; 5] = ["median", "array_agg", "string_agg", "percentile_cont", "nth_value"];
+const UNBOUNDED: [&str; 6] =
+    ["median", "array_agg", "string_agg", "percentile_cont", "nth_value", "approx_percentile_cont_with_weight"];
 
 /// Which telemetry a query reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -169,6 +171,44 @@ impl FeatureQuery {
         self.sizes.first().map(|size| size.span).unwrap_or_default()
     }
 
+    /// Names of the features that it gives, in order.
+    #[must_use]
+    pub fn columns(&self) -> Vec<String> {
+        let Some(size) = self.sizes.first() else { return Vec::new() };
+        let names = size.top.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
+        names.into_iter().filter(|name| name != "window_start" && name != schema::WORKLOAD).collect()
+    }
+
+    /// What it reads, keeps and gives, and its plans, for people.
+    #[must_use]
+    pub fn explain(&self) -> String {
+        let plan = |plan: &Arc<dyn ExecutionPlan>| {
+            let text = displayable(plan.as_ref()).indent(false).to_string();
+            text.lines().map(|line| format!("    {line}\n")).collect::<String>()
+        };
+        let spans: Vec<String> = self.sizes.iter().map(|size| size.span.to_string()).collect();
+        let state: Vec<String> =
+            self.state_schema.fields().iter().map(|field| format!("{} {}", field.name(), field.data_type())).collect();
+        let mut text = format!(
+            "feature query {} over {}\n  windows: {}\n  gives: {}\n  kept for each window and group: {}\n",
+            self.name(),
+            self.config.source.table(),
+            spans.join(", "),
+            self.columns().join(", "),
+            state.join(", ")
+        );
+        text += &format!("  on each batch of rows:\n{}", plan(&self.partial));
+        for size in &self.sizes {
+            if let Some(rollup) = &size.rollup {
+                text += &format!("  to roll up to {}:\n{}", size.span, plan(rollup));
+            }
+        }
+        if let Some(size) = self.sizes.first() {
+            text += &format!("  when the watermark has passed a window:\n{}", plan(&size.top));
+        }
+        text
+    }
+
     /// The output must name its window and its workload; the rest is numbers and dimensions.
     fn check_output(&self) -> Result<(), WindowError> {
         let Some(size) = self.sizes.first() else { return Ok(()) };
@@ -219,6 +259,7 @@ async fn plan(
     let state = context.state();
     let logical = state.create_logical_plan(&sql).await.map_err(&failed)?;
     refuse_what_cannot_stream(name, &logical)?;
+    let logical = with_sketches(logical).map_err(&failed)?;
     let physical = state.create_physical_plan(&logical).await.map_err(&failed)?;
     let (mut last, mut partial, mut other) = (Vec::new(), Vec::new(), false);
     physical

@@ -9,7 +9,7 @@ mod stream;
 
 use std::sync::Arc;
 
-use headroom_ingest_window::{AggregateState, FeatureQuery, WindowAggregate, WindowError, split_rows};
+use headroom_ingest_window::{AggregateState, FeatureQuery, RELATIVE_ERROR, WindowAggregate, WindowError, split_rows};
 use headroom_proto::{EventTime, Span};
 
 use crate::stream::{Cells, Stream, batch, cells, config, one_query};
@@ -80,6 +80,30 @@ async fn many_keys_are_merged_on_the_way() {
     let groups = one_query(sql, &stream.batches).await.keys().filter(|key| key.0 == 10).count();
     assert!(aggregate.state_rows() < 40_000, "{} rows of state for {groups} groups", aggregate.state_rows());
     stream::assert_equal(&streamed(&query, &stream, &[]).await, &one_query(sql, &stream.batches).await, 30);
+}
+
+#[tokio::test]
+async fn percentiles_are_within_their_stated_error_of_exact_ones() {
+    let sql = "SELECT date_bin(INTERVAL '10 seconds', event_time) AS window_start, workload,
+        approx_percentile_cont(duration_ms, 0.5) AS p50, approx_percentile_cont(0.95) WITHIN GROUP (ORDER BY duration_ms) AS p95,
+        approx_percentile_cont(0.01) WITHIN GROUP (ORDER BY duration_ms DESC) AS p99, approx_median(rows) AS rows,
+        approx_percentile_cont(duration_ms, 0.5) FILTER (WHERE error) AS failed_p50, max(duration_ms) AS most
+        FROM queries GROUP BY 1, 2";
+    let query = query(sql).await;
+    let stream = Stream::random(50, 20_000);
+    let once = streamed(&query, &stream, &[]).await;
+    let every: Vec<usize> = (0..stream.batches.len()).step_by(3).collect();
+    assert!(streamed(&query, &stream, &every).await == once, "a restart changes no bit of a percentile");
+    let exact = stream::durations(&stream.batches);
+    assert_eq!(once.len(), exact.len());
+    for (key, values) in &once {
+        let durations = &exact[key];
+        for (found, level) in values.iter().zip([0.5, 0.95, 0.99]) {
+            let at = stream::rank(level, durations.len());
+            let error = (found - durations[at]).abs() / durations[at];
+            assert!(error <= RELATIVE_ERROR * 1.000_001, "{key:?} p{level}: {found} for {}", durations[at]);
+        }
+    }
 }
 
 #[tokio::test]

@@ -24,6 +24,7 @@ async fn sql_that_cannot_stream() {
         (format!("{HEAD}, count(DISTINCT fingerprint) AS n {TAIL}"), "approx_distinct"),
         (format!("{HEAD}, median(duration_ms) AS n {TAIL}"), "approx_percentile_cont"),
         (format!("{HEAD}, count(*) AS n, array_agg(fingerprint) AS list {TAIL}"), "array_agg"),
+        (format!("{HEAD}, approx_percentile_cont(duration_ms, 1.5) AS n {TAIL}"), "between 0 and 1"),
         (format!("{HEAD}, count(*) AS n, random() AS r {TAIL}"), "random"),
         (format!("{HEAD}, count(*) AS n FROM queries WHERE event_time < now() GROUP BY 1, 2"), "now"),
         (format!("{HEAD}, max(n) AS n FROM (SELECT event_time, workload, count(*) AS n FROM queries GROUP BY 1, 2) GROUP BY 1, 2"), "one aggregation"),

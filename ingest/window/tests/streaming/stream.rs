@@ -141,6 +141,36 @@ fn file(found: &mut Cells, seconds: i64, starts: &[i64], batch: &RecordBatch, sk
     }
 }
 
+/// Every window's durations, ascending, nulls left out.
+pub(crate) fn durations(batches: &[RecordBatch]) -> Cells {
+    let mut found = Cells::new();
+    for batch in batches {
+        let times = batch.column(0).as_primitive::<TimestampMicrosecondType>();
+        let workloads = batch.column(1).as_string::<i32>();
+        let durations = batch.column(7).as_primitive::<Float64Type>();
+        for row in 0..batch.num_rows() {
+            for seconds in [10, 60, 300] {
+                let start = times.value(row).div_euclid(seconds * 1_000_000) * seconds * 1_000_000;
+                let window = found.entry((seconds, start, vec![workloads.value(row).to_owned()])).or_default();
+                window.extend(durations.is_valid(row).then(|| durations.value(row)));
+            }
+        }
+    }
+    found.values_mut().for_each(|durations| durations.sort_by(f64::total_cmp));
+    found
+}
+
+/// Where a quantile stands among so many ascending values.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "small counts"
+)]
+pub(crate) fn rank(level: f64, count: usize) -> usize {
+    (level * (count - 1) as f64).floor() as usize
+}
+
 /// Equal but for the order in which floating-point numbers were added.
 pub(crate) fn assert_equal(found: &Cells, expected: &Cells, seed: u64) {
     let missing: Vec<_> = expected.keys().filter(|key| !found.contains_key(key)).take(3).collect();
