@@ -48,15 +48,17 @@ pub(crate) async fn http(listener: TcpListener, router: Router, shutdown: Cancel
 pub(crate) async fn grpc(listener: TcpListener, routes: Routes, shutdown: CancellationToken) -> anyhow::Result<()> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(headroom_proto::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .context("gRPC reflection")?;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(headroom_proto::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
     let server = tonic::transport::Server::builder()
         .add_routes(routes)
         .add_service(health_service)
-        .add_service(reflection)
+        .add_service(reflection().build_v1().context("gRPC reflection")?)
+        // Most clients still ask for the version before.
+        .add_service(reflection().build_v1alpha().context("gRPC reflection")?)
         .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown.clone().cancelled_owned());
     tokio::select! {
         outcome = server => outcome.context("the gRPC listener failed"),

@@ -5,6 +5,7 @@ use std::panic::resume_unwind;
 
 use headroom_models::score::{Sums, seasonal_scale};
 use headroom_models::{Abstention, Engine, EngineConfig, Family, ForecastSet, KnownEvent, ModelError};
+use headroom_proto::v1::Signal;
 use serde::{Deserialize, Serialize};
 
 const DAY_US: i64 = 86_400_000_000;
@@ -18,6 +19,12 @@ pub struct Series<'a> {
     pub step_us: i64,
     /// One value a step; NaN is a gap.
     pub values: &'a [f64],
+}
+
+/// A signal as the engine knows it.
+#[must_use]
+pub fn known_event(signal: &Signal) -> KnownEvent {
+    crate::signals::known_event(signal)
 }
 
 /// How well one model forecast, over all steps of all forecasts from the first scored origin on. None where there was

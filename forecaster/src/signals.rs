@@ -36,24 +36,32 @@ impl SignalBook {
         let withdrawn = !selects(signal);
         let mut revisions = self.revisions.iter().filter(|known| known.signal_id == signal.signal_id);
         let concerned = !withdrawn || revisions.any(selects);
-        concerned.then(|| KnownEvent {
-            id: signal.signal_id.clone(),
-            revision: signal.revision,
-            kind: kind_word(signal.kind()),
-            channel: signal.channel.clone(),
-            weight: signal.weight,
-            #[expect(clippy::cast_precision_loss, reason = "exact below 9e15 people")]
-            audience_size: signal.audience_size.map(|people| people as f64),
-            announced_at_us: signal.announced_at_us,
-            starts_at_us: signal.starts_at_us,
-            ends_at_us: signal.ends_at_us,
-            cancelled: withdrawn || signal.status() == SignalStatus::Cancelled,
+        concerned.then(|| {
+            let event = known_event(signal);
+            KnownEvent { cancelled: withdrawn || event.cancelled, ..event }
         })
     }
 
     /// Everything a new workload's engine is to be told.
     pub(crate) fn events_for(&self, workload: &WorkloadId) -> Vec<KnownEvent> {
         self.revisions.iter().filter_map(|signal| self.event_for(signal, workload)).collect()
+    }
+}
+
+/// A signal as the models know it.
+pub(crate) fn known_event(signal: &Signal) -> KnownEvent {
+    KnownEvent {
+        id: signal.signal_id.clone(),
+        revision: signal.revision,
+        kind: kind_word(signal.kind()),
+        channel: signal.channel.clone(),
+        weight: signal.weight,
+        #[expect(clippy::cast_precision_loss, reason = "exact below 9e15 people")]
+        audience_size: signal.audience_size.map(|people| people as f64),
+        announced_at_us: signal.announced_at_us,
+        starts_at_us: signal.starts_at_us,
+        ends_at_us: signal.ends_at_us,
+        cancelled: signal.status() == SignalStatus::Cancelled,
     }
 }
 

@@ -5,8 +5,7 @@ use headroom_actuator_decide::simulation::PolicyResult;
 use headroom_forecaster::ForecasterConfig;
 use headroom_forecaster::backtest::{self, ModelScores};
 use headroom_models::{Abstention, EngineConfig, ForecastSet, KnownEvent, Verdict as ModelVerdict};
-use headroom_proto::signal::kind_word;
-use headroom_proto::v1::{Signal, SignalStatus, Verdict};
+use headroom_proto::v1::{Signal, Verdict};
 use headroom_proto::{EventTime, Span};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -31,7 +30,7 @@ pub(super) fn study(
     signals: &[Signal],
 ) -> anyhow::Result<(Findings, Vec<Course>)> {
     let engine = engine_config(args)?;
-    let events: Vec<KnownEvent> = signals.iter().map(known_event).collect();
+    let events: Vec<KnownEvent> = signals.iter().map(backtest::known_event).collect();
     let mut plans = Vec::new();
     for one in series {
         plans.push(Plan::new(args, one, &engine)?);
@@ -60,22 +59,6 @@ fn engine_config(args: &BacktestArgs) -> anyhow::Result<EngineConfig> {
     config
         .engine()
         .map_err(|error| UserError::new(format!("--step {} and --horizon {}: {error}", args.step, args.horizon)))
-}
-
-fn known_event(signal: &Signal) -> KnownEvent {
-    KnownEvent {
-        id: signal.signal_id.clone(),
-        revision: signal.revision,
-        kind: kind_word(signal.kind()),
-        channel: signal.channel.clone(),
-        weight: signal.weight,
-        #[expect(clippy::cast_precision_loss, reason = "exact below 9e15 people")]
-        audience_size: signal.audience_size.map(|people| people as f64),
-        announced_at_us: signal.announced_at_us,
-        starts_at_us: signal.starts_at_us,
-        ends_at_us: signal.ends_at_us,
-        cancelled: signal.status() == SignalStatus::Cancelled,
-    }
 }
 
 fn progress_bar(steps: u64) -> ProgressBar {
