@@ -7,6 +7,8 @@
 mod act;
 mod commands;
 mod recover;
+#[cfg(test)]
+mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -1,0 +1,1 @@
+//! What an actuator makes of a record that ended in the middle.

@@ -1,0 +1,1 @@
+//! What people ask: approve, reject, roll back, pause and resume.
