@@ -85,7 +85,7 @@ struct Work {
     workloads: BTreeMap<String, Workload>,
     /// Workloads that a person has stopped; the empty name stops all.
     paused: BTreeSet<String>,
-    /// Actions whose outcome is on its topic, and plans that are on theirs.
+    /// Actions whose outcome is on its topic, and hashes of the plans that are on theirs.
     known_outcomes: BTreeSet<String>,
     known_plans: BTreeSet<String>,
     /// Last sequence seen of each shard in each partition of windows: a shard's numbers run across partitions.
@@ -255,12 +255,13 @@ impl Work {
         Ok(())
     }
 
-    /// Sends what waits; everything is acknowledged when it returns.
+    /// Sends what waits; everything is acknowledged when it returns. Plans and outcomes go before the moves that follow
+    /// from them: a move on the record is not made again, so what belongs to it must be there.
     async fn flush(&mut self) -> Result<(), ActuatorError> {
-        if !self.outbox.is_empty() {
-            self.producer.send_all(std::mem::take(&mut self.outbox)).await?;
-        }
-        Ok(())
+        let outbox = std::mem::take(&mut self.outbox);
+        let (moves, others) = outbox.into_iter().partition(|record| record.topic == Topic::Actions);
+        self.producer.send_all(others).await?;
+        Ok(self.producer.send_all(moves).await?)
     }
 
     fn is_paused(&self, workload: &str) -> bool {
