@@ -37,6 +37,7 @@ pub(super) struct Ground {
     folder: TempDir,
     _embedded: Embedded,
     pub(super) broker: Broker,
+    producer: Producer,
     pub(super) config: ActuatorConfig,
     pub(super) target: Arc<Watched>,
     sent: u64,
@@ -44,7 +45,7 @@ pub(super) struct Ground {
 
 /// The simulated target, with a record of what it was asked. It can be told to refuse.
 pub(super) struct Watched {
-    inner: SimulatedTarget,
+    pub(super) inner: SimulatedTarget,
     file: PathBuf,
     broker: Broker,
     refuses: AtomicBool,
@@ -76,7 +77,8 @@ impl Ground {
     pub(super) async fn new(stage: Stage) -> Self {
         let folder = tempfile::tempdir().expect("a temp folder");
         let embedded = Embedded::start("127.0.0.1:0", &folder.path().join("broker")).await.expect("a broker");
-        let broker = Broker::new(embedded.bootstrap_servers(), &BrokerConfig::default());
+        let settings = BrokerConfig { partitions: 2, linger_ms: 0, ..BrokerConfig::default() };
+        let broker = Broker::new(embedded.bootstrap_servers(), &settings);
         broker.ensure_topics().await.expect("topics");
         let mut config = ActuatorConfig { stage, hold: Span::from_mins(15), ..ActuatorConfig::default() };
         config.planner.lead_time = Span::from_mins(10);
@@ -89,7 +91,8 @@ impl Ground {
             refuses: AtomicBool::new(false),
             asked: Mutex::default(),
         });
-        Self { folder, _embedded: embedded, broker, config, target, sent: 0 }
+        let producer = broker.producer().expect("a producer");
+        Self { folder, _embedded: embedded, broker, producer, config, target, sent: 0 }
     }
 
     /// Starts an actuator with the settings of now.
@@ -109,7 +112,7 @@ impl Ground {
     }
 
     pub(super) async fn send(&self, records: Vec<Record>) {
-        self.broker.producer().expect("a producer").send_all(records).await.expect("acknowledged");
+        self.producer.send_all(records).await.expect("acknowledged");
     }
 
     /// Closes window `step` of a workload with that load.
