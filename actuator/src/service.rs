@@ -85,6 +85,8 @@ struct Work {
     workloads: BTreeMap<String, Workload>,
     /// Workloads that a person has stopped; the empty name stops all.
     paused: BTreeSet<String>,
+    /// What was seen until then was decided, if only to do nothing: automation of all was resumed at that time.
+    decided_before: EventTime,
     /// Actions whose outcome is on its topic, and hashes of the plans that are on theirs.
     known_outcomes: BTreeSet<String>,
     known_plans: BTreeSet<String>,
@@ -169,6 +171,7 @@ impl ActuatorService {
             counters: self.counters,
             workloads: BTreeMap::new(),
             paused: BTreeSet::new(),
+            decided_before: EventTime::MIN,
             known_outcomes: BTreeSet::new(),
             known_plans: BTreeSet::new(),
             shards: BTreeMap::new(),

@@ -20,7 +20,7 @@ impl Work {
             while let Some((at, load, forecast)) = self.workloads.get_mut(&name).and_then(|w| w.due(patience)) {
                 self.measure(&name, at, load).await?;
                 let is_new = self.workloads.get(&name).is_some_and(|workload| at > workload.last_decided);
-                if is_new {
+                if is_new && at > self.decided_before {
                     self.decide(&name, at, load, forecast).await?;
                 }
                 self.reached = self.reached.max(Some(at));

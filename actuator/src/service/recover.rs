@@ -59,12 +59,7 @@ impl Work {
             problem: error.to_string(),
         };
         if record.header(headers::MESSAGE) == Some("Switch") {
-            let switch = Switch::decode(&*record.value).map_err(unreadable)?;
-            if switch.paused {
-                self.paused.insert(switch.workload);
-            } else {
-                self.paused.remove(&switch.workload);
-            }
+            self.replay_switch(Switch::decode(&*record.value).map_err(unreadable)?);
             return Ok(());
         }
         let action = ActionRecord::decode(&*record.value).map_err(unreadable)?;
@@ -72,6 +67,22 @@ impl Work {
         audit::verify(&action, workload.sequence, &workload.last_hash)?;
         workload.take(action);
         Ok(())
+    }
+
+    /// What was seen during a pause stays undone when it is lifted.
+    fn replay_switch(&mut self, switch: Switch) {
+        let at = EventTime::from_micros(switch.at_us);
+        if switch.paused {
+            self.paused.insert(switch.workload);
+            return;
+        }
+        self.paused.remove(&switch.workload);
+        if switch.workload.is_empty() {
+            self.decided_before = self.decided_before.max(at);
+        } else {
+            let workload = super::workload_of(&mut self.workloads, &switch.workload);
+            workload.last_decided = workload.last_decided.max(at);
+        }
     }
 
     /// Goes on with an action, wherever the crash left it.

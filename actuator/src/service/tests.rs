@@ -3,6 +3,7 @@
 mod crash;
 mod ground;
 mod people;
+mod remote;
 
 use headroom_actuator_decide::policy::Stage;
 use headroom_proto::v1::{ActionState, Verdict};

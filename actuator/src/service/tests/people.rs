@@ -152,6 +152,31 @@ async fn a_pause_holds_across_a_restart_until_it_is_lifted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_seen_during_a_pause_is_not_decided_after_a_restart() {
+    for paused in ["", "shop"] {
+        let mut ground = Ground::new(Stage::Automate).await;
+        let actuator = ground.start();
+        actuator.pause(paused).await;
+        ground.turns("shop", 1..=2, 50.0, 300.0).await;
+        actuator.reaches(2).await;
+        actuator.resume(paused).await;
+        ground.turns("shop", 3..=3, 50.0, 50.0).await;
+        actuator.reaches(3).await;
+        actuator.stop().await;
+
+        let actuator = ground.start();
+        ground.turns("shop", 4..=4, 50.0, 50.0).await;
+        actuator.reaches(4).await;
+        assert!(ground.states("shop").await.is_empty(), "paused: `{paused}`");
+        assert!(ground.target.asked().is_empty(), "paused: `{paused}`");
+        ground.turns("shop", 5..=5, 50.0, 300.0).await;
+        actuator.reaches(5).await;
+        assert_eq!(ground.units("shop", 5).await, 5, "paused: `{paused}`");
+        actuator.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_pause_lets_people_act() {
     let mut ground = Ground::new(Stage::Observe).await;
     let actuator = ground.start();
