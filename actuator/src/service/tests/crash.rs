@@ -2,9 +2,9 @@
 
 use headroom_actuator_decide::policy::Stage;
 use headroom_ingest_broker::{Received, Record};
-use headroom_proto::headers;
 use headroom_proto::topics::Topic;
 use headroom_proto::v1::{ActionRecord, ActionState, Outcome};
+use headroom_proto::{EventTime, headers};
 use prost::Message;
 
 use super::ENDS_WELL;
@@ -51,7 +51,7 @@ async fn take_effect(ground: &Ground, action: &ActionRecord) {
         workload: action.workload.clone(),
         units: action.units_after,
         idempotency_key: action.idempotency_key.clone(),
-        at: time(1),
+        at: EventTime::from_micros(action.at_us),
     };
     ground.target.inner.apply(&request).await.expect("takes it");
 }
@@ -113,6 +113,57 @@ async fn wherever_it_ends_the_record_goes_on_as_if_nothing_had_happened() {
 
 fn outcome(record: &Received) -> Outcome {
     Outcome::decode(&*record.value).expect("an outcome")
+}
+
+/// Windows 1 to 5; the plan of window 4 takes the place of the action of window 1, which is measured until window 6.
+async fn replaced(ground: &mut Ground, workload: &str) {
+    ground.turns(workload, 1..=3, 50.0, 300.0).await;
+    ground.turns(workload, 4..=5, 280.0, 500.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_action_takes_the_place_of_another_wherever_the_record_ends() {
+    // 5 moves of the first action, 4 of the second, the end of the first, the second holds.
+    let workloads: Vec<(String, usize)> = (1..=11).map(|count| (format!("after-{count}"), count)).collect();
+    let mut before = Ground::new(Stage::Automate).await;
+    for (workload, _) in &workloads {
+        replaced(&mut before, workload).await;
+    }
+    let actuator = before.start();
+    for (workload, _) in &workloads {
+        actuator.knows(workload, 5).await;
+    }
+    actuator.stop().await;
+    let journal = records(&before.broker, Topic::Actions).await;
+
+    let mut after = Ground::new(Stage::Automate).await;
+    for (workload, count) in &workloads {
+        replaced(&mut after, workload).await;
+        let moves = first_moves(&journal, workload, *count);
+        for record in &moves {
+            let action = ActionRecord::decode(&*record.value).expect("a move");
+            if action.state() == ActionState::Applied {
+                take_effect(&after, &action).await;
+            }
+        }
+        after.send(moves).await;
+    }
+    let actuator = after.start();
+    for (workload, _) in &workloads {
+        actuator.knows(workload, 5).await;
+    }
+    actuator.stop().await;
+    let outcomes = after.outcomes().await;
+    for (workload, count) in &workloads {
+        let (expected, found) = (before.moves(workload).await, after.moves(workload).await);
+        assert_eq!(expected.len(), workloads.len(), "{expected:?}");
+        assert_eq!(found, expected, "{workload}: every move, to the hash");
+        assert_eq!(after.target.effects(workload), before.target.effects(workload), "{workload}");
+        assert_eq!(after.units(workload, 5).await, 8, "{workload}");
+        // Where the end of the first action is on the record, its outcome was sent before; it is not sent again.
+        let sent = outcomes.iter().filter(|outcome| outcome.workload == *workload).count();
+        assert_eq!(sent, usize::from(*count < 10), "{workload}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
