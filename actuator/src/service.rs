@@ -232,6 +232,9 @@ impl Work {
 
     fn take_forecast(&mut self, record: &Received) -> Result<(), String> {
         let forecast = Forecast::decode(&*record.value).map_err(|error| error.to_string())?;
+        if forecast.target != self.config.target {
+            return Err(format!("a forecast of `{}`, not of `{}`", forecast.target, self.config.target));
+        }
         let workload = workload_of(&mut self.workloads, &forecast.workload);
         if forecast.origin_us <= workload.last_decided.micros() {
             return Err("decided already".to_owned());
