@@ -6,9 +6,12 @@ mod people;
 mod remote;
 
 use headroom_actuator_decide::policy::Stage;
+use headroom_ingest_broker::Record;
+use headroom_proto::time::Span;
+use headroom_proto::topics::Topic;
 use headroom_proto::v1::{ActionState, Verdict};
 
-use ground::{Asked, Ground, time};
+use ground::{Asked, Ground, again, records, time};
 
 const ENDS_WELL: [ActionState; 6] = [
     ActionState::Proposed,
@@ -110,17 +113,60 @@ async fn a_change_that_the_target_refuses_fails_and_is_asked_anew() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_used_is_set_aside() {
+    let mut ground = Ground::new(Stage::Automate).await;
+    let actuator = ground.start();
+    ground.turns("shop", 1..=1, 50.0, 300.0).await;
+    actuator.reaches(1).await;
+    // A forecast of another column, one of a window that is decided, bytes, and the window's record once more.
+    ground.of_column("queries_per_s", "shop", 2, 2_000.0, Verdict::Fresh).await;
+    ground.forecast("shop", 1, 2_000.0).await;
+    let windows = records(&ground.broker, Topic::Windows).await;
+    let garbage = [Topic::Forecasts, Topic::Windows].map(|topic| Record::new(topic, "garbage"));
+    ground.send(windows.iter().map(again).chain(garbage).collect()).await;
+    actuator.until("all is set aside", |status| status.set_aside == 5).await;
+    // That of the window after it is there: the one of window 2 will not come.
+    ground.forecast("shop", 3, 2_000.0).await;
+    ground.window("shop", 2, 50.0).await;
+    actuator.reaches(2).await;
+    assert_eq!(actuator.status_of("shop").await.verdict, "none");
+    assert_eq!(ground.plans().await.len(), 1);
+    assert_eq!(ground.units("shop", 2).await, 5);
+    actuator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_over_is_kept_however_little_is_kept() {
+    let mut ground = Ground::new(Stage::Observe).await;
+    ground.config.kept_records = 1;
+    let actuator = ground.start();
+    ground.turns("shop", 1..=1, 50.0, 300.0).await;
+    actuator.reaches(1).await;
+    let plan = actuator.plans(true).await.remove(0).plan.expect("a plan");
+    actuator.approve(&plan.plan_id, &plan.plan_hash).await.expect("approved");
+    // A newer plan waits, and a still newer one supersedes it, while the first is measured.
+    ground.turns("shop", 2..=3, 50.0, 500.0).await;
+    ground.turns("shop", 4..=6, 280.0, 600.0).await;
+    actuator.reaches(6).await;
+    let moves = ground.moves("shop").await;
+    let of_first = moves.iter().filter(|record| record.plan_id == plan.plan_id);
+    assert_eq!(of_first.map(|record| record.state()).collect::<Vec<_>>(), ENDS_WELL);
+    assert_eq!(actuator.plans(false).await.len(), 1);
+    actuator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn without_a_forecast_to_trust_the_guard_stands_alone_and_releases_nothing() {
     let mut ground = Ground::new(Stage::Automate).await;
-    ground.config.forecast_patience = headroom_proto::time::Span::from_micros(1);
     let actuator = ground.start();
     // The forecast would ask for 29 units; the load of now needs 3.
     for (workload, verdict) in [("stale", Verdict::Stale), ("abstains", Verdict::Abstain)] {
         ground.judged(workload, 1, 2_000.0, verdict).await;
         ground.window(workload, 1, 200.0).await;
     }
+    ground.forecast("missing", 2, 2_000.0).await;
     ground.window("missing", 1, 200.0).await;
-    let mut expected = vec![("abstains", "abstain"), ("missing", "none"), ("stale", "stale")];
+    let expected = [("abstains", "abstain"), ("missing", "none"), ("stale", "stale")];
     for (workload, _) in &expected {
         actuator.knows(workload, 1).await;
     }
@@ -141,7 +187,8 @@ async fn without_a_forecast_to_trust_the_guard_stands_alone_and_releases_nothing
     for (workload, verdict) in [("stale", Verdict::Stale), ("abstains", Verdict::Abstain)] {
         ground.judged(workload, 20, 2_000.0, verdict).await;
     }
-    for (workload, _) in expected.drain(..) {
+    ground.forecast("missing", 21, 2_000.0).await;
+    for (workload, _) in expected {
         ground.window(workload, 20, 10.0).await;
         actuator.knows(workload, 20).await;
         let moves = ground.moves(workload).await;
@@ -149,5 +196,24 @@ async fn without_a_forecast_to_trust_the_guard_stands_alone_and_releases_nothing
         assert_eq!((last.state(), last.units_after), (ActionState::Proposed, 1), "{workload}");
         assert_eq!(ground.units(workload, 20).await, 3, "{workload}");
     }
+    actuator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forecast_that_does_not_come_is_not_waited_for_forever() {
+    let mut ground = Ground::new(Stage::Automate).await;
+    let actuator = ground.start();
+    actuator.runs().await;
+    ground.window("shop", 1, 200.0).await;
+    actuator.until("the window is there", |status| status.records_in == 1).await;
+    assert_eq!(actuator.status_of("shop").await.event_time_us, i64::MIN, "it waits");
+    actuator.stop().await;
+
+    ground.config.forecast_patience = Span::from_micros(1);
+    let actuator = ground.start();
+    actuator.reaches(1).await;
+    let plans = ground.plans().await;
+    assert_eq!((plans[0].units_now, plans[0].verdict.as_str()), (3, "none"));
+    assert!(plans[0].reason.contains("no forecast has come"), "{}", plans[0].reason);
     actuator.stop().await;
 }

@@ -132,9 +132,14 @@ impl Ground {
     }
 
     pub(super) async fn judged(&self, workload: &str, step: i64, load: f32, verdict: Verdict) {
+        self.of_column("requests_per_s", workload, step, load, verdict).await;
+    }
+
+    /// A forecast of that feature column.
+    pub(super) async fn of_column(&self, column: &str, workload: &str, step: i64, load: f32, verdict: Verdict) {
         let mut forecast = Forecast {
             workload: workload.to_owned(),
-            target: "requests_per_s".to_owned(),
+            target: column.to_owned(),
             origin_us: time(step).micros(),
             step_us: STEP.micros(),
             levels: vec![0.5, 0.9],
