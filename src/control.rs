@@ -121,6 +121,9 @@ pub(crate) async fn rollback(args: RollbackArgs) -> anyhow::Result<()> {
     let request = RollbackRequest { action_id: args.action_id, actor: args.server.actor.clone(), reason: args.reason };
     let action = connect(&args.server).await?.rollback(request).await.map_err(told)?.into_inner();
     print_action(&action);
+    if action.stage != "automate" {
+        return Ok(());
+    }
     answer(format_args!("automation of {0} is paused: `headroom resume {0}` lets it go on", action.workload));
     Ok(())
 }

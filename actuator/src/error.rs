@@ -26,6 +26,16 @@ pub enum ActuatorError {
     /// The record of what was done has been changed.
     #[error("the record of actions does not hold: {0}; nothing is done on such a record")]
     Chain(#[from] BrokenChain),
+    /// A record of what was done cannot be read.
+    #[error(
+        "the record of actions does not hold: {origin} cannot be read: {problem}; nothing is done on such a record"
+    )]
+    Unreadable {
+        /// Where it stands: `<topic>/<partition>/<offset>`.
+        origin: String,
+        /// What is wrong.
+        problem: String,
+    },
     /// The target failed.
     #[error(transparent)]
     Target(#[from] TargetError),

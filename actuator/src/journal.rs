@@ -16,9 +16,11 @@ pub(crate) fn action(action: &ActionRecord) -> Record {
     record(Topic::Actions, &action.workload, "ActionRecord", action.at_us, action)
 }
 
-/// A switch; one for all workloads goes under the empty key.
+/// A switch; one for all workloads goes under the empty key. Producers scatter empty keys over the partitions, and
+/// switches must stay in order: it names its partition.
 pub(crate) fn switch(switch: &Switch) -> Record {
-    record(Topic::Actions, &switch.workload, "Switch", switch.at_us, switch)
+    let record = record(Topic::Actions, &switch.workload, "Switch", switch.at_us, switch);
+    if switch.workload.is_empty() { record.partition(0) } else { record }
 }
 
 /// A measured outcome.

@@ -7,7 +7,6 @@
 mod act;
 mod commands;
 mod recover;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -83,7 +82,9 @@ struct Work {
     workloads: BTreeMap<String, Workload>,
     /// Workloads that a person has stopped; the empty name stops all.
     paused: BTreeSet<String>,
-    /// Actions whose outcome is on its topic, and plans that are on theirs.
+    /// What was seen until then was decided, if only to do nothing: automation of all was resumed at that time.
+    decided_before: EventTime,
+    /// Actions whose outcome is on its topic, and hashes of the plans that are on theirs.
     known_outcomes: BTreeSet<String>,
     known_plans: BTreeSet<String>,
     /// Last sequence seen of each shard in each partition of windows: a shard's numbers run across partitions.
@@ -167,6 +168,7 @@ impl ActuatorService {
             counters: self.counters,
             workloads: BTreeMap::new(),
             paused: BTreeSet::new(),
+            decided_before: EventTime::MIN,
             known_outcomes: BTreeSet::new(),
             known_plans: BTreeSet::new(),
             shards: BTreeMap::new(),
@@ -227,6 +229,9 @@ impl Work {
 
     fn take_forecast(&mut self, record: &Received) -> Result<(), String> {
         let forecast = Forecast::decode(&*record.value).map_err(|error| error.to_string())?;
+        if forecast.target != self.config.target {
+            return Err(format!("a forecast of `{}`, not of `{}`", forecast.target, self.config.target));
+        }
         let workload = workload_of(&mut self.workloads, &forecast.workload);
         if forecast.origin_us <= workload.last_decided.micros() {
             return Err("decided already".to_owned());
@@ -253,12 +258,13 @@ impl Work {
         Ok(())
     }
 
-    /// Sends what waits; everything is acknowledged when it returns.
+    /// Sends what waits; everything is acknowledged when it returns. Plans and outcomes go before the moves that follow
+    /// from them: a move on the record is not made again, so what belongs to it must be there.
     async fn flush(&mut self) -> Result<(), ActuatorError> {
-        if !self.outbox.is_empty() {
-            self.producer.send_all(std::mem::take(&mut self.outbox)).await?;
-        }
-        Ok(())
+        let outbox = std::mem::take(&mut self.outbox);
+        let (moves, others) = outbox.into_iter().partition(|record| record.topic == Topic::Actions);
+        self.producer.send_all(others).await?;
+        Ok(self.producer.send_all(moves).await?)
     }
 
     fn is_paused(&self, workload: &str) -> bool {

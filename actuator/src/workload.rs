@@ -20,6 +20,8 @@ pub(crate) struct Workload {
     /// Units commanded so far; none until the target was asked.
     pub(crate) commanded: Option<u32>,
     pub(crate) last_change: EventTime,
+    /// The action that was applied or rolled back last.
+    last_effect: Option<String>,
     pub(crate) last_decided: EventTime,
     /// Loads of closed windows by their end, with when they came.
     pub(crate) windows: BTreeMap<i64, (f64, Instant)>,
@@ -52,6 +54,7 @@ impl Workload {
             plans: VecDeque::new(),
             commanded: None,
             last_change: EventTime::MIN,
+            last_effect: None,
             last_decided: EventTime::MIN,
             windows: BTreeMap::new(),
             forecasts: BTreeMap::new(),
@@ -90,15 +93,27 @@ impl Workload {
     pub(crate) fn take(&mut self, record: ActionRecord) {
         self.sequence = record.sequence;
         self.last_hash.clone_from(&record.hash);
-        if record.state() == ActionState::Applied {
-            self.commanded = Some(record.units_after);
-            self.last_change = EventTime::from_micros(record.decided_at_us);
-        }
-        if record.state() == ActionState::RolledBack {
-            self.commanded = Some(record.undo_units);
+        let units = match record.state() {
+            ActionState::Applied => Some(record.units_after),
+            ActionState::RolledBack => Some(record.undo_units),
+            ActionState::Unspecified
+            | ActionState::Proposed
+            | ActionState::Approved
+            | ActionState::Rejected
+            | ActionState::Expired
+            | ActionState::Intended
+            | ActionState::Holding
+            | ActionState::Verified
+            | ActionState::Failed
+            | ActionState::Paused
+            | ActionState::Superseded => None,
+        };
+        if units.is_some() {
+            self.commanded = units;
             self.last_change = EventTime::from_micros(record.at_us);
+            self.last_effect = Some(record.action_id.clone());
         }
-        self.last_decided = self.last_decided.max(EventTime::from_micros(record.decided_at_us));
+        self.last_decided = self.last_decided.max(EventTime::from_micros(decided_by(&record)));
         match self.actions.iter_mut().find(|known| known.action_id == record.action_id) {
             Some(known) => *known = record,
             None => self.actions.push_back(record),
@@ -108,7 +123,8 @@ impl Workload {
     /// Forgets the oldest of what has ended.
     pub(crate) fn trim(&mut self, limit: usize) {
         while self.actions.len() > limit {
-            self.actions.pop_front();
+            let Some(oldest) = self.actions.iter().position(is_over) else { break };
+            self.actions.remove(oldest);
         }
         while self.plans.len() > limit {
             self.plans.pop_front();
@@ -121,6 +137,20 @@ impl Workload {
 
     pub(crate) fn action_of_plan(&self, plan_id: &str) -> Option<&ActionRecord> {
         self.actions.iter().rev().find(|action| action.plan_id == plan_id)
+    }
+
+    /// What a crash may have interrupted, oldest first: what is not over, and the rollback that was the last effect.
+    pub(crate) fn interrupted(&self) -> Vec<ActionRecord> {
+        let is_last_effect = |action: &ActionRecord| {
+            action.state() == ActionState::RolledBack && self.last_effect.as_deref() == Some(&action.action_id)
+        };
+        self.actions.iter().filter(|action| !is_over(action) || is_last_effect(action)).cloned().collect()
+    }
+
+    /// Takes a plan in; one of the same window takes the place of the one before.
+    pub(crate) fn take_plan(&mut self, plan: Plan) {
+        self.plans.retain(|known| known.plan_id != plan.plan_id);
+        self.plans.push_back(plan);
     }
 
     /// Newest first.
@@ -146,6 +176,20 @@ impl Workload {
         self.forecasts = self.forecasts.split_off(&end_us);
         Some((EventTime::from_micros(end_us), load, forecast))
     }
+}
+
+/// Up to when everything was decided once this record is there. A person's moves and what follows from them come behind
+/// the decision of their time; those of the verifier come before it.
+fn decided_by(record: &ActionRecord) -> i64 {
+    use ActionState::{Applied, Approved, Intended, Rejected, RolledBack};
+    let is_behind = matches!(record.state(), Approved | Rejected | Intended | Applied | RolledBack);
+    if is_behind { record.at_us } else { record.decided_at_us }
+}
+
+/// Nothing is left to do for it; a person may still roll it back.
+fn is_over(action: &ActionRecord) -> bool {
+    use ActionState::{Expired, Failed, Rejected, RolledBack, Superseded, Verified};
+    matches!(action.state(), Expired | Failed | Rejected | RolledBack | Superseded | Verified)
 }
 
 impl Measuring {

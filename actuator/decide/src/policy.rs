@@ -160,10 +160,11 @@ mod tests {
         assert!(!allowed(&Question { stage: Stage::Observe, ..question() }));
         assert!(!allowed(&Question { reversible: false, ..question() }));
         assert!(!allowed(&Question { paused: true, ..question() }));
-        assert!(
-            !allowed(&Question { verdict: "stale", units_after: 1, ..question() }),
-            "no release under a stale verdict"
-        );
+        for (verdict, released) in
+            [("fresh", true), ("suspect", true), ("stale", false), ("abstain", false), ("none", false)]
+        {
+            assert_eq!(allowed(&Question { verdict, units_after: 1, ..question() }), released, "release on {verdict}");
+        }
         assert!(allowed(&Question { verdict: "stale", ..question() }), "the guard may raise");
         let person = Question { person: Some("ann"), stage: Stage::Observe, ..question() };
         assert!(allowed(&person) && allowed(&Question { action: "rollback", paused: true, ..person }));

@@ -20,7 +20,7 @@ impl Work {
             while let Some((at, load, forecast)) = self.workloads.get_mut(&name).and_then(|w| w.due(patience)) {
                 self.measure(&name, at, load).await?;
                 let is_new = self.workloads.get(&name).is_some_and(|workload| at > workload.last_decided);
-                if is_new {
+                if is_new && at > self.decided_before {
                     self.decide(&name, at, load, forecast).await?;
                 }
                 self.reached = self.reached.max(Some(at));
@@ -102,11 +102,11 @@ impl Work {
             decided_at_us: at.micros(),
             ..ActionRecord::default()
         };
-        if self.known_plans.insert(plan.plan_id.clone()) {
+        if self.known_plans.insert(plan.plan_hash.clone()) {
             self.outbox.push(journal::plan(&plan));
         }
         let Some(workload) = self.workloads.get_mut(name) else { return Ok(()) };
-        workload.plans.push_back(plan);
+        workload.take_plan(plan);
         workload.trim(self.config.kept_records);
         self.advance(&action, ActionState::Proposed, at, "planner", decision.reason.clone())?;
         self.carry_on(&action, at).await
@@ -161,7 +161,7 @@ impl Work {
 
     /// Begins to measure the effect.
     pub(super) fn hold(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
-        let ready = EventTime::from_micros(action.decided_at_us) + self.config.planner_of(&action.workload).lead_time;
+        let ready = at + self.config.planner_of(&action.workload).lead_time;
         let reason = format!("its units are ready by {ready}");
         self.advance(action, ActionState::Holding, at, "verifier", reason)?;
         if let Some(workload) = self.workloads.get_mut(&action.workload) {

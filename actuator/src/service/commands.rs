@@ -1,5 +1,6 @@
 //! What people ask of the actuator.
 
+use headroom_actuator_decide::policy::{Question, Stage};
 use headroom_actuator_decide::transition;
 use headroom_proto::EventTime;
 use headroom_proto::v1::{
@@ -76,6 +77,9 @@ impl Work {
             let message = format!("the plan has changed since: its hash is {} now; look again", action.plan_hash);
             return Ok(Err(Status::failed_precondition(message)));
         }
+        if let Err(status) = self.permit(&action, &request.actor, "apply") {
+            return Ok(Err(status));
+        }
         let at = self.now_of(&action.workload);
         let reason = said("approved", &request.comment);
         self.advance(&action, ActionState::Approved, at, &request.actor, reason)?;
@@ -106,6 +110,9 @@ impl Work {
         if let Err(error) = transition::check(action.state(), ActionState::RolledBack) {
             return Ok(Err(Status::failed_precondition(error.to_string())));
         }
+        if let Err(status) = self.permit(&action, &request.actor, "rollback") {
+            return Ok(Err(status));
+        }
         let at = self.now_of(&action.workload);
         let is_measured = self
             .workloads
@@ -116,8 +123,10 @@ impl Work {
             self.finish_measuring(&action.workload, at, false)?;
         }
         self.advance(&action, ActionState::RolledBack, at, &request.actor, said("rolled back", &request.reason))?;
-        let reason = format!("{} was rolled back", action.action_id);
-        self.set_paused(&action.workload, true, &request.actor, &reason);
+        if self.config.stage_of(&action.workload) == Stage::Automate {
+            let reason = format!("{} was rolled back", action.action_id);
+            self.set_paused(&action.workload, true, &request.actor, &reason);
+        }
         self.flush().await?;
         let undo = ApplyRequest {
             workload: action.workload.clone(),
@@ -189,17 +198,45 @@ impl Work {
         Err(Status::failed_precondition(format!("plan `{plan_id}` does not wait for anyone: its action is {state}")))
     }
 
+    /// May this person do that to the action's workload?
+    fn permit(&self, action: &ActionRecord, person: &str, what: &str) -> Result<(), Status> {
+        let (units_before, units_after) = match what {
+            "rollback" => (action.units_after, action.undo_units),
+            _ => (action.units_before, action.units_after),
+        };
+        let question = Question {
+            person: Some(person),
+            action: what,
+            workload: &action.workload,
+            stage: self.config.stage_of(&action.workload),
+            verdict: &action.verdict,
+            paused: self.is_paused(&action.workload),
+            reversible: true,
+            units_before,
+            units_after,
+        };
+        let answer = self.policy.ask(&question).map_err(|error| Status::internal(error.to_string()))?;
+        if answer.allowed {
+            return Ok(());
+        }
+        let rules = if answer.rules.is_empty() { "nothing permits it".to_owned() } else { answer.rules.join(", ") };
+        let message = format!("the policy does not let `{person}` {what} on `{}`: {rules}", action.workload);
+        Err(Status::permission_denied(message))
+    }
+
     fn newest(&self, action: &ActionRecord) -> Result<ActionRecord, Status> {
         let newest = self.workloads.get(&action.workload).and_then(|workload| workload.action(&action.action_id));
         newest.cloned().ok_or_else(|| Status::internal("the action is gone"))
     }
 
-    /// Event time of a workload, or of the clock where it has none.
+    /// Event time of a workload, or of the clock where it has none. A replay that has not begun stands before every
+    /// time; the epoch is the earliest that a record can bear.
     fn now_of(&self, workload: &str) -> EventTime {
         let decided = self.workloads.get(workload).map(|workload| workload.last_decided);
         decided
             .filter(|time| *time > EventTime::MIN)
             .unwrap_or_else(|| self.reached.unwrap_or_else(|| self.clock.now()))
+            .max(EventTime::from_micros(0))
     }
 }
 

@@ -11,6 +11,7 @@ use headroom_proto::{EventTime, headers};
 use prost::Message;
 
 use super::Work;
+use crate::workload::{Measuring, Workload};
 use crate::{ActuatorError, ApplyRequest};
 
 const POLL: Duration = Duration::from_millis(200);
@@ -20,8 +21,8 @@ impl Work {
     pub(super) async fn recover(&mut self, broker: &Broker) -> Result<Start, ActuatorError> {
         for record in all(broker, Topic::Plans).await? {
             if let Ok(plan) = Plan::decode(&*record.value) {
-                self.known_plans.insert(plan.plan_id.clone());
-                super::workload_of(&mut self.workloads, &plan.workload.clone()).plans.push_back(plan);
+                self.known_plans.insert(plan.plan_hash.clone());
+                super::workload_of(&mut self.workloads, &plan.workload).take_plan(plan);
             }
         }
         for record in all(broker, Topic::Outcomes).await? {
@@ -34,7 +35,10 @@ impl Work {
         }
         let names: Vec<String> = self.workloads.keys().cloned().collect();
         for name in &names {
-            self.finish_interrupted(name).await?;
+            let interrupted = self.workloads.get(name).map(Workload::interrupted).unwrap_or_default();
+            for action in interrupted {
+                self.finish_interrupted(action).await?;
+            }
             if let Some(workload) = self.workloads.get_mut(name) {
                 workload.trim(self.config.kept_records);
             }
@@ -42,47 +46,61 @@ impl Work {
         self.flush().await?;
         let decided = self.workloads.values().map(|workload| workload.last_decided);
         let earliest = decided.filter(|time| *time > EventTime::MIN).min();
+        let planners = self.config.planners.values().chain([&self.config.planner]);
+        let lead_time = planners.map(|planner| planner.lead_time).max().unwrap_or(Span::from_hours(1));
         // Far enough back to measure again what was being measured.
-        let back = |time| time - self.config.hold - self.config.planner.lead_time - Span::from_hours(1);
+        let back = |time| time - self.config.hold - lead_time - Span::from_hours(1);
         Ok(earliest.map_or(Start::Earliest, |time| Start::At(back(time))))
     }
 
     fn replay(&mut self, record: &Received) -> Result<(), ActuatorError> {
+        let unreadable = |error: prost::DecodeError| ActuatorError::Unreadable {
+            origin: record.origin(),
+            problem: error.to_string(),
+        };
         if record.header(headers::MESSAGE) == Some("Switch") {
-            if let Ok(switch) = Switch::decode(&*record.value) {
-                if switch.paused {
-                    self.paused.insert(switch.workload);
-                } else {
-                    self.paused.remove(&switch.workload);
-                }
-            }
+            self.replay_switch(Switch::decode(&*record.value).map_err(unreadable)?);
             return Ok(());
         }
-        let Ok(action) = ActionRecord::decode(&*record.value) else {
-            self.counters.set_aside.inc();
-            return Ok(());
-        };
+        let action = ActionRecord::decode(&*record.value).map_err(unreadable)?;
         let workload = super::workload_of(&mut self.workloads, &action.workload);
         audit::verify(&action, workload.sequence, &workload.last_hash)?;
         workload.take(action);
         Ok(())
     }
 
-    /// The newest action of a workload, wherever the crash left it.
-    async fn finish_interrupted(&mut self, name: &str) -> Result<(), ActuatorError> {
-        let newest = self.workloads.get(name).and_then(|workload| workload.actions().next()).cloned();
-        let Some(action) = newest else { return Ok(()) };
+    /// What was seen during a pause stays undone when it is lifted.
+    fn replay_switch(&mut self, switch: Switch) {
+        let at = EventTime::from_micros(switch.at_us);
+        if switch.paused {
+            self.paused.insert(switch.workload);
+            return;
+        }
+        self.paused.remove(&switch.workload);
+        if switch.workload.is_empty() {
+            self.decided_before = self.decided_before.max(at);
+        } else {
+            let workload = super::workload_of(&mut self.workloads, &switch.workload);
+            workload.last_decided = workload.last_decided.max(at);
+        }
+    }
+
+    /// Goes on with an action, wherever the crash left it.
+    async fn finish_interrupted(&mut self, action: ActionRecord) -> Result<(), ActuatorError> {
         let at = EventTime::from_micros(action.at_us);
         match action.state() {
             ActionState::Proposed => self.carry_on(&action, at).await,
             ActionState::Approved => self.intend_and_apply(&action, at).await,
             ActionState::Intended => self.apply_intended(&action, at).await,
-            ActionState::Applied => self.hold(&action, at),
+            ActionState::Applied => {
+                self.finish_measuring(&action.workload, at, true)?;
+                self.hold(&action, at)
+            }
             ActionState::Holding => {
-                let ready = EventTime::from_micros(action.decided_at_us) + self.config.planner_of(name).lead_time;
+                let ready = at + self.config.planner_of(&action.workload).lead_time;
                 let until = ready + self.config.hold;
-                if let Some(workload) = self.workloads.get_mut(name) {
-                    workload.measuring = Some(crate::workload::Measuring::new(action, ready, until));
+                if let Some(workload) = self.workloads.get_mut(&action.workload) {
+                    workload.measuring = Some(Measuring::new(action, ready, until));
                 }
                 Ok(())
             }

@@ -1,0 +1,386 @@
+//! What the tests stand on: a broker, a target that can be watched, made-up windows and forecasts.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, StringArray, TimestampMicrosecondArray};
+use arrow::datatypes::{DataType, Field, Schema};
+use async_trait::async_trait;
+use headroom_actuator_decide::audit;
+use headroom_actuator_decide::policy::Stage;
+use headroom_ingest_broker::BrokerConfig;
+use headroom_ingest_broker::embedded::Embedded;
+use headroom_proto::time::Span;
+use headroom_proto::v1::actuator_service_server::ActuatorService as _;
+use headroom_proto::v1::{
+    ActionRecord, ActionState, ApproveRequest, ListPlansRequest, Outcome, PauseRequest, Plan, PlanView, RejectRequest,
+    RollbackRequest, StatusRequest, SwitchState, Verdict, WorkloadStatus,
+};
+use tempfile::TempDir;
+use tokio::task::JoinHandle;
+use tonic::{Request, Status};
+
+use super::super::*;
+use crate::targets::simulated::{SimulatedConfig, SimulatedTarget};
+use crate::{ApplyRequest, TargetError, TargetState};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often a condition is looked at that nobody announces.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
+const STEP: Span = Span::from_mins(5);
+/// A Monday, 00:00 UTC.
+const START_US: i64 = 894_844_800_000_000;
+
+/// A broker, a folder and the settings.
+pub(super) struct Ground {
+    folder: TempDir,
+    _embedded: Embedded,
+    pub(super) broker: Broker,
+    producer: Producer,
+    pub(super) config: ActuatorConfig,
+    pub(super) target: Arc<Watched>,
+    sent: u64,
+}
+
+/// The simulated target, with a record of what it was asked. It can be told to refuse.
+pub(super) struct Watched {
+    pub(super) inner: SimulatedTarget,
+    file: PathBuf,
+    broker: Broker,
+    refuses: AtomicBool,
+    asked: Mutex<Vec<Asked>>,
+}
+
+/// A change that was asked of the target, and the state of its action on the topic at that moment.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Asked {
+    pub(super) key: String,
+    pub(super) units: u32,
+    pub(super) on_record: Option<ActionState>,
+}
+
+/// An actuator at work.
+pub(super) struct Actuator {
+    pub(super) handle: ActuatorHandle,
+    task: JoinHandle<Result<(), ActuatorError>>,
+    shutdown: CancellationToken,
+}
+
+/// The end of window number `step`.
+pub(super) fn time(step: i64) -> EventTime {
+    EventTime::from_micros(START_US) + STEP.times(step)
+}
+
+impl Ground {
+    /// One unit serves 100; sized for 70 %; units are ready after 10 minutes and measured for 15.
+    pub(super) async fn new(stage: Stage) -> Self {
+        let folder = tempfile::tempdir().expect("a temp folder");
+        let embedded = Embedded::start("127.0.0.1:0", &folder.path().join("broker")).await.expect("a broker");
+        let settings = BrokerConfig { partitions: 2, linger_ms: 0, ..BrokerConfig::default() };
+        let broker = Broker::new(embedded.bootstrap_servers(), &settings);
+        broker.ensure_topics().await.expect("topics");
+        let mut config = ActuatorConfig { stage, hold: Span::from_mins(15), ..ActuatorConfig::default() };
+        config.planner.lead_time = Span::from_mins(10);
+        let file = folder.path().join("target.json");
+        let settings = SimulatedConfig { lead_time: config.planner.lead_time, ..SimulatedConfig::default() };
+        let target = Arc::new(Watched {
+            inner: SimulatedTarget::open(settings, &file).expect("a target"),
+            file,
+            broker: broker.clone(),
+            refuses: AtomicBool::new(false),
+            asked: Mutex::default(),
+        });
+        let producer = broker.producer().expect("a producer");
+        Self { folder, _embedded: embedded, broker, producer, config, target, sent: 0 }
+    }
+
+    /// Starts an actuator with the settings of now.
+    pub(super) fn start(&self) -> Actuator {
+        let target: Arc<dyn Target> = Arc::<Watched>::clone(&self.target);
+        let (config, broker) = (self.config.clone(), self.broker.clone());
+        let made = ActuatorService::new(config, broker, Clock::replay(), target, &mut Registry::default());
+        let (service, handle) = made.expect("legal settings");
+        let shutdown = CancellationToken::new();
+        Actuator { handle, task: tokio::spawn(service.run(shutdown.clone())), shutdown }
+    }
+
+    pub(super) fn policy(&mut self, text: &str) {
+        let file = self.folder.path().join("test.cedar");
+        std::fs::write(&file, text).expect("writes");
+        self.config.policy_file = Some(file);
+    }
+
+    pub(super) async fn send(&self, records: Vec<Record>) {
+        self.producer.send_all(records).await.expect("acknowledged");
+    }
+
+    /// Closes window `step` of a workload with that load.
+    pub(super) async fn window(&mut self, workload: &str, step: i64, load: f64) {
+        self.sent += 1;
+        let record = Record::new(Topic::Windows, window_bytes(workload, step, load))
+            .key(workload.to_owned())
+            .header(headers::SHARD, format!("test/{workload}"))
+            .header(headers::SEQUENCE, self.sent.to_string())
+            .time(time(step));
+        self.send(vec![record]).await;
+    }
+
+    /// A fresh forecast of the same load at every step, made at the end of window `step`.
+    pub(super) async fn forecast(&self, workload: &str, step: i64, load: f32) {
+        self.judged(workload, step, load, Verdict::Fresh).await;
+    }
+
+    pub(super) async fn judged(&self, workload: &str, step: i64, load: f32, verdict: Verdict) {
+        self.of_column("requests_per_s", workload, step, load, verdict).await;
+    }
+
+    /// A forecast of that feature column.
+    pub(super) async fn of_column(&self, column: &str, workload: &str, step: i64, load: f32, verdict: Verdict) {
+        let mut forecast = Forecast {
+            workload: workload.to_owned(),
+            target: column.to_owned(),
+            origin_us: time(step).micros(),
+            step_us: STEP.micros(),
+            levels: vec![0.5, 0.9],
+            values: vec![load; 24],
+            model_version: "model-1".to_owned(),
+            ..Forecast::default()
+        };
+        forecast.set_verdict(verdict);
+        let record = Record::new(Topic::Forecasts, forecast.encode_to_vec()).key(workload.to_owned()).time(time(step));
+        self.send(vec![record]).await;
+    }
+
+    /// Windows with their forecasts, one after the other.
+    pub(super) async fn turns(&mut self, workload: &str, steps: std::ops::RangeInclusive<i64>, load: f64, ahead: f32) {
+        for step in steps {
+            self.forecast(workload, step, ahead).await;
+            self.window(workload, step, load).await;
+        }
+    }
+
+    async fn read<T: Message + Default>(&self, topic: Topic, message: &str) -> Vec<T> {
+        let mut found = Vec::new();
+        for record in records(&self.broker, topic).await {
+            if record.header(headers::MESSAGE) == Some(message) {
+                found.push(T::decode(&*record.value).expect("decodes"));
+            }
+        }
+        found
+    }
+
+    /// The moves of a workload on the topic; their chain holds.
+    pub(super) async fn moves(&self, workload: &str) -> Vec<ActionRecord> {
+        let mut moves: Vec<ActionRecord> = self.read(Topic::Actions, "ActionRecord").await;
+        moves.retain(|record| record.workload == workload);
+        let mut before = (0, String::new());
+        for record in &moves {
+            audit::verify(record, before.0, &before.1).expect("the chain holds");
+            before = (record.sequence, record.hash.clone());
+        }
+        moves
+    }
+
+    /// The states that a workload's actions went through.
+    pub(super) async fn states(&self, workload: &str) -> Vec<ActionState> {
+        self.moves(workload).await.iter().map(ActionRecord::state).collect()
+    }
+
+    pub(super) async fn plans(&self) -> Vec<Plan> {
+        self.read(Topic::Plans, "Plan").await
+    }
+
+    pub(super) async fn outcomes(&self) -> Vec<Outcome> {
+        self.read(Topic::Outcomes, "Outcome").await
+    }
+
+    /// Units commanded of the target at the end of window `step`.
+    pub(super) async fn units(&self, workload: &str, step: i64) -> u32 {
+        self.target.observe(workload, time(step)).await.expect("answers").commanded
+    }
+}
+
+/// Every record of a topic, partition by partition.
+pub(super) async fn records(broker: &Broker, topic: Topic) -> Vec<Received> {
+    let mut found = Vec::new();
+    for (partition, low, high) in broker.ends(topic).await.expect("ends") {
+        let count = usize::try_from(high - low).expect("a count");
+        found.extend(broker.tail(topic, partition, count).await.expect("reads"));
+    }
+    found
+}
+
+/// The record as it was sent.
+pub(super) fn again(record: &Received) -> Record {
+    let Received { topic, key, value, headers, time, .. } = record.clone();
+    Record { topic, partition: None, key, value, headers, time }
+}
+
+fn window_bytes(workload: &str, step: i64, load: f64) -> Vec<u8> {
+    let mut fields = schema::window_envelope();
+    fields.push(Field::new("requests_per_s", DataType::Float64, true));
+    let schema = Arc::new(Schema::new(fields));
+    let at = |time: EventTime| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from(vec![time.micros()]).with_timezone("UTC"))
+    };
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from(vec!["load"])),
+        Arc::new(Int32Array::from(vec![300])),
+        at(time(step - 1)),
+        at(time(step)),
+        Arc::new(StringArray::from(vec![workload])),
+        Arc::new(Int32Array::from(vec![0])),
+        Arc::new(BooleanArray::from(vec![true])),
+        Arc::new(Float64Array::from(vec![load])),
+    ];
+    let batch = RecordBatch::try_new(Arc::clone(&schema), columns).expect("the columns fit");
+    codec::encode_stream(&schema, &[batch]).expect("encodes").to_vec()
+}
+
+impl Watched {
+    pub(super) fn refuse(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    /// What it was asked, repeats included, in order.
+    pub(super) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keys of the changes that had an effect on a workload, in order.
+    pub(super) fn effects(&self, workload: &str) -> Vec<String> {
+        let Ok(bytes) = std::fs::read(&self.file) else { return Vec::new() };
+        let all: BTreeMap<String, Vec<serde_json::Value>> = serde_json::from_slice(&bytes).expect("its state is JSON");
+        let key = |change: &serde_json::Value| change["key"].as_str().expect("a key").to_owned();
+        all.get(workload).map(|changes| changes.iter().map(key).collect()).unwrap_or_default()
+    }
+
+    /// The newest state on the topic of the action that this change belongs to.
+    async fn on_record(&self, key: &str) -> Option<ActionState> {
+        let key = key.trim_end_matches("/rollback");
+        let records = records(&self.broker, Topic::Actions).await;
+        let moves = records.iter().filter_map(|record| ActionRecord::decode(&*record.value).ok());
+        moves.filter(|record| record.idempotency_key == key).last().map(|record| record.state())
+    }
+}
+
+#[async_trait]
+impl Target for Watched {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    async fn apply(&self, request: &ApplyRequest) -> Result<(), TargetError> {
+        let on_record = self.on_record(&request.idempotency_key).await;
+        let asked = Asked { key: request.idempotency_key.clone(), units: request.units, on_record };
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
+        if self.refuses.load(Ordering::SeqCst) {
+            return Err(TargetError { target: self.name().to_owned(), problem: "told to refuse".to_owned() });
+        }
+        self.inner.apply(request).await
+    }
+
+    async fn observe(&self, workload: &str, at: EventTime) -> Result<TargetState, TargetError> {
+        self.inner.observe(workload, at).await
+    }
+}
+
+impl Actuator {
+    fn rpc(&self) -> Rpc {
+        Rpc::new(self.handle.commands.clone())
+    }
+
+    /// Waits until window `step` is decided and what follows from it is acknowledged.
+    pub(super) async fn reaches(&self, step: i64) {
+        self.until("the window is decided", |status| status.event_time >= Some(time(step))).await;
+    }
+
+    /// Waits until window `step` of that workload is decided.
+    pub(super) async fn knows(&self, workload: &str, step: i64) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut ticks = tokio::time::interval(LOOK_AGAIN);
+        while self.decided(workload).await < time(step).micros() {
+            assert!(Instant::now() < deadline, "{workload} is not decided in time: {:?}", self.handle.status());
+            ticks.tick().await;
+        }
+    }
+
+    async fn decided(&self, workload: &str) -> i64 {
+        let statuses = self.statuses().await;
+        statuses.iter().find(|status| status.workload == workload).map_or(i64::MIN, |status| status.event_time_us)
+    }
+
+    async fn statuses(&self) -> Vec<WorkloadStatus> {
+        self.rpc().status(Request::new(StatusRequest {})).await.expect("answers").into_inner().workloads
+    }
+
+    pub(super) async fn runs(&self) {
+        self.until("it runs", |status| status.state == StageState::Running).await;
+    }
+
+    pub(super) async fn until(&self, what: &str, is_so: impl Fn(&StageStatus) -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        let mut ticks = tokio::time::interval(LOOK_AGAIN);
+        while !is_so(&self.handle.status()) {
+            assert!(!self.task.is_finished(), "it has ended: {:?}", self.handle.status());
+            assert!(Instant::now() < deadline, "not in time: {what}: {:?}", self.handle.status());
+            ticks.tick().await;
+        }
+    }
+
+    pub(super) async fn plans(&self, pending: bool) -> Vec<PlanView> {
+        let request = ListPlansRequest { pending, ..ListPlansRequest::default() };
+        self.rpc().list_plans(Request::new(request)).await.expect("answers").into_inner().plans
+    }
+
+    pub(super) async fn approve(&self, plan_id: &str, plan_hash: &str) -> Result<ActionRecord, Status> {
+        let request = ApproveRequest {
+            plan_id: plan_id.to_owned(),
+            plan_hash: plan_hash.to_owned(),
+            actor: "ann".to_owned(),
+            comment: "looks right".to_owned(),
+        };
+        self.rpc().approve(Request::new(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(super) async fn reject(&self, plan_id: &str) -> Result<ActionRecord, Status> {
+        let request =
+            RejectRequest { plan_id: plan_id.to_owned(), actor: "ann".to_owned(), comment: "too dear".to_owned() };
+        self.rpc().reject(Request::new(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(super) async fn rollback(&self, action_id: &str) -> Result<ActionRecord, Status> {
+        let request =
+            RollbackRequest { action_id: action_id.to_owned(), actor: "ann".to_owned(), reason: "a drill".to_owned() };
+        self.rpc().rollback(Request::new(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(super) async fn pause(&self, workload: &str) -> SwitchState {
+        self.rpc().pause(Request::new(switch(workload))).await.expect("answers").into_inner()
+    }
+
+    pub(super) async fn resume(&self, workload: &str) -> SwitchState {
+        self.rpc().resume(Request::new(switch(workload))).await.expect("answers").into_inner()
+    }
+
+    pub(super) async fn status_of(&self, workload: &str) -> WorkloadStatus {
+        let statuses = self.statuses().await;
+        statuses.into_iter().find(|status| status.workload == workload).expect("the workload is known")
+    }
+
+    pub(super) async fn stop(self) {
+        self.shutdown.cancel();
+        self.task.await.expect("no panic").expect("drains");
+        assert_eq!(self.handle.status().state, StageState::Drained);
+    }
+
+    /// How it ends by itself.
+    pub(super) async fn ends(self) -> Result<(), ActuatorError> {
+        tokio::time::timeout(PATIENCE, self.task).await.expect("ends in time").expect("no panic")
+    }
+}
+
+fn switch(workload: &str) -> PauseRequest {
+    PauseRequest { workload: workload.to_owned(), actor: "ann".to_owned(), reason: "a drill".to_owned() }
+}
