@@ -103,7 +103,7 @@ fn print(output: Output, findings: &Findings) -> anyhow::Result<()> {
     let text = match output {
         Output::Table => findings.to_string(),
         Output::Json => {
-            findings.premises.iter().for_each(|premise| say(premise));
+            findings.premises.iter().for_each(say);
             serde_json::to_string(findings)?
         }
     };

@@ -216,11 +216,10 @@ impl ProcessService {
         let mut shards = BTreeMap::new();
         let mut parts = Vec::new();
         for topic in TOPICS {
-            let telemetry = if topic == Topic::Metrics { Telemetry::Metrics } else { Telemetry::Queries };
-            let queries = queries.get(&telemetry).map(Vec::as_slice).unwrap_or_default();
+            let queries = queries.get(&shard::telemetry_of(topic)).map(Vec::as_slice).unwrap_or_default();
             for (partition, _, _) in self.broker.ends(topic).await? {
                 let state = saved.as_ref().and_then(|saved| saved.shard(topic, partition));
-                let shard = Shard::new(topic, partition, telemetry, queries, state, &self.config, self.clock.now())?;
+                let shard = Shard::new(topic, partition, queries, state, &self.config, self.clock.now())?;
                 let start = shard.next_offset().map_or(Start::Earliest, Start::Offset);
                 parts.push((topic, partition, start));
                 shards.insert((topic, partition), shard);

@@ -80,7 +80,7 @@ impl Program {
         let path = self.data_dir().join("endpoints.json");
         let text = wait_for("the endpoints", || std::fs::read_to_string(&path).ok());
         let value: Value = serde_json::from_str(&text).expect("endpoints.json");
-        value[name].as_str().expect("an address").to_owned()
+        value.get(name).and_then(Value::as_str).expect("an address").to_owned()
     }
 
     pub(crate) fn write(&self, name: &str, text: &str) -> String {

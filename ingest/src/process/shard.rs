@@ -33,7 +33,6 @@ impl Shard {
     pub(crate) fn new(
         topic: Topic,
         partition: i32,
-        telemetry: Telemetry,
         queries: &[Arc<FeatureQuery>],
         state: Option<&ShardState>,
         config: &ProcessConfig,
@@ -51,7 +50,7 @@ impl Shard {
             topic,
             partition,
             name: shard_name(topic, partition),
-            telemetry,
+            telemetry: telemetry_of(topic),
             allowed_lateness: config.allowed_lateness,
             aggregates,
             next_offset: state.and_then(|state| state.next_offset),
@@ -220,4 +219,9 @@ impl Shard {
             }
         }
     }
+}
+
+/// What a topic carries.
+pub(crate) fn telemetry_of(topic: Topic) -> Telemetry {
+    if topic == Topic::Metrics { Telemetry::Metrics } else { Telemetry::Queries }
 }

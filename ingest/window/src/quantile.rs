@@ -27,21 +27,23 @@ static QUANTILE: LazyLock<ScalarUDF> = LazyLock::new(|| ScalarUDF::from(Quantile
 /// # Errors
 /// When a percentile is no number between 0 and 1.
 pub(crate) fn with_sketches(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let rewritten = plan.transform_up(|node| match node {
-        LogicalPlan::Aggregate(aggregate) if aggregate.aggr_expr.iter().any(|e| percentile_of(e).is_some()) => {
-            Ok(Transformed::yes(sketched(&aggregate)?))
+    let rewritten = plan.transform_up(|node| {
+        if let LogicalPlan::Aggregate(aggregate) = &node
+            && aggregate.aggr_expr.iter().any(|expression| percentile_of(expression).is_some())
+        {
+            return Ok(Transformed::yes(sketched(aggregate)?));
         }
-        other => Ok(Transformed::no(other)),
+        Ok(Transformed::no(node))
     })?;
     Ok(rewritten.data)
 }
 
 fn percentile_of(expression: &Expr) -> Option<&AggregateFunction> {
-    match expression {
-        Expr::Alias(alias) => percentile_of(&alias.expr),
-        Expr::AggregateFunction(call) if [PERCENTILE, MEDIAN].contains(&call.func.name()) => Some(call),
-        _ => None,
+    if let Expr::Alias(alias) = expression {
+        return percentile_of(&alias.expr);
     }
+    let Expr::AggregateFunction(call) = expression else { return None };
+    [PERCENTILE, MEDIAN].contains(&call.func.name()).then_some(call)
 }
 
 /// Sketches in place of percentiles, and above them what the percentiles were, under the same names.
@@ -86,13 +88,13 @@ fn level_of(call: &AggregateFunction) -> Result<f64> {
         Some(Expr::Literal(value, _)) => value.cast_to(&DataType::Float64)?,
         _ => ScalarValue::Null,
     };
-    match level {
-        ScalarValue::Float64(Some(level)) if (0.0..=1.0).contains(&level) => {
-            let is_descending = call.params.order_by.first().is_some_and(|order| !order.asc);
-            Ok(if is_descending { 1.0 - level } else { level })
-        }
-        _ => plan_err!("the percentile of {PERCENTILE} must be a number between 0 and 1"),
+    if let ScalarValue::Float64(Some(level)) = level
+        && (0.0..=1.0).contains(&level)
+    {
+        let is_descending = call.params.order_by.first().is_some_and(|order| !order.asc);
+        return Ok(if is_descending { 1.0 - level } else { level });
     }
+    plan_err!("the percentile of {PERCENTILE} must be a number between 0 and 1")
 }
 
 fn damaged(error: Damaged) -> DataFusionError {

@@ -215,7 +215,7 @@ async fn what_was_measured_goes_on_when_a_newer_plan_waits_at_the_crash() {
     ground.turns("shop", 5..=6, 280.0, 500.0).await;
     actuator.reaches(6).await;
     let moves = ground.moves("shop").await;
-    let newest = |id: &str| moves.iter().filter(|record| record.action_id == id).last().map(ActionRecord::state);
+    let newest = |id: &str| moves.iter().rfind(|record| record.action_id == id).map(ActionRecord::state);
     assert_eq!(newest(&first.action_id), Some(ActionState::Verified));
     assert_eq!(actuator.plans(true).await.len(), 1, "the newer one waits still");
     let outcomes = ground.outcomes().await;

@@ -266,7 +266,7 @@ async fn seen(broker: &TestBroker) -> Seen {
         let before = newest.insert(shard, *sequence).unwrap_or(0);
         assert_eq!(before + 1, *sequence, "{shard}: a sequence number is missing");
     }
-    seen.late = once_by_origin(broker, Topic::Late).await.iter().flat_map(|record| late_rows(record)).collect();
+    seen.late = once_by_origin(broker, Topic::Late).await.iter().flat_map(late_rows).collect();
     seen.late.sort();
     seen.dead = u64::try_from(once_by_origin(broker, Topic::DeadLetter).await.len()).expect("a count");
     seen
