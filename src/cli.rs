@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{backtest, config, control, demo, features, query, run};
+use crate::{backtest, bench, config, control, demo, features, query, run};
 
 /// Raises database capacity before the traffic arrives.
 #[derive(Debug, Parser)]
@@ -41,6 +41,9 @@ pub(crate) enum Command {
     /// Check or explain the feature queries.
     #[command(subcommand)]
     Features(features::FeaturesCommand),
+    /// Measure a part of this program beside its peers.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Show or check the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -96,6 +99,7 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Pause(args) => control::switch(args, true).await,
         Command::Resume(args) => control::switch(args, false).await,
         Command::Features(command) => features::features(command).await,
+        Command::Bench(command) => bench::run(command).await,
         Command::Config(command) => config::show(command).await,
     }
 }

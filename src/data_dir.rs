@@ -8,7 +8,7 @@ use anyhow::Context;
 
 use crate::cli::UserError;
 
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// A data folder that this process owns until it is dropped.
 #[derive(Debug)]

@@ -1,6 +1,7 @@
 //! The program: reads the command line and hands over. The story of the running system stands in `run.rs`.
 
 mod backtest;
+mod bench;
 mod cli;
 mod config;
 mod console;

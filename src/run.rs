@@ -10,7 +10,7 @@ use headroom_actuator::{ActuatorHandle, ActuatorService};
 use headroom_forecaster::{ForecasterHandle, ForecasterService};
 use headroom_ingest::collect::replay::{ReplayError, ReplayGate, ReplayHandle, ReplayService};
 use headroom_ingest::collect::signals::SignalEntry;
-use headroom_ingest::process::{ProcessHandle, ProcessService};
+use headroom_ingest::process::{Membership, ProcessHandle, ProcessService};
 use headroom_ingest::store::{StoreHandle, StoreService};
 #[cfg(feature = "embedded-broker")]
 use headroom_ingest_broker::embedded::Embedded;
@@ -267,9 +267,12 @@ impl Ground<'_> {
         let folder = self.data_dir.folder("checkpoints")?;
         let checkpoints = Arc::new(LocalFileSystem::new_with_prefix(folder)?);
         let (config, features) = (self.config.process.clone(), self.config.features.clone());
-        Ok(self.metrics.register(|registry| {
+        let is_shared = self.config.broker.bootstrap_servers.is_some();
+        let membership = if is_shared { Membership::Group } else { Membership::Alone };
+        let (service, handle) = self.metrics.register(|registry| {
             ProcessService::new(config, features, self.broker.clone(), self.clock.clone(), checkpoints, registry)
-        }))
+        });
+        Ok((service.with_membership(membership), handle))
     }
 
     fn forecast(&self) -> anyhow::Result<(ForecasterService, ForecasterHandle)> {

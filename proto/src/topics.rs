@@ -21,6 +21,8 @@ pub enum Topic {
     Actions,
     /// [`crate::v1::Outcome`], keyed by workload.
     Outcomes,
+    /// [`crate::v1::LedgerEntry`], keyed by shard: what became of every row of the telemetry.
+    Ledger,
     /// Rows that came after their window had closed, as Arrow batches of their own schema.
     Late,
     /// What could not be read: the original bytes, with reason and origin in headers.
@@ -29,7 +31,7 @@ pub enum Topic {
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Topic; 11] = [
+    pub const ALL: [Topic; 12] = [
         Topic::Queries,
         Topic::Metrics,
         Topic::Signals,
@@ -39,6 +41,7 @@ impl Topic {
         Topic::Plans,
         Topic::Actions,
         Topic::Outcomes,
+        Topic::Ledger,
         Topic::Late,
         Topic::DeadLetter,
     ];
@@ -56,6 +59,7 @@ impl Topic {
             Topic::Plans => "headroom.plans",
             Topic::Actions => "headroom.actions",
             Topic::Outcomes => "headroom.outcomes",
+            Topic::Ledger => "headroom.ledger",
             Topic::Late => "headroom.late",
             Topic::DeadLetter => "headroom.dead-letter",
         }

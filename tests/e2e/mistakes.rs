@@ -73,7 +73,7 @@ fn a_question_the_lake_cannot_answer() {
     let program = Program::new();
     assert!(refused(&program, &["query", "SELECT 1"]).contains("--data-dir"));
     std::fs::create_dir_all(program.data_dir().join("lake")).expect("creates");
-    std::fs::write(program.data_dir().join("VERSION"), "1").expect("writes");
+    std::fs::write(program.data_dir().join("VERSION"), "2").expect("writes");
     assert!(refused(&program, &["query", "SELECT * FROM widnows"]).contains("windows"));
     refused(&program, &["query", "DROP TABLE windows"]);
     refused(&program, &["query", "SELEC 1"]);

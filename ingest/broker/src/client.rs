@@ -82,7 +82,16 @@ impl Broker {
     /// # Errors
     /// When the settings are refused.
     pub fn consumer(&self, group: &str) -> Result<Consumer, BrokerError> {
-        Consumer::new(self, group)
+        Consumer::new(self, group, None)
+    }
+
+    /// A consumer that shares the partitions of its topics with the other members of `group`. One with a name of its
+    /// own, an `instance`, has them again at once when it comes back within the session timeout.
+    ///
+    /// # Errors
+    /// When the settings are refused.
+    pub fn member(&self, group: &str, instance: Option<&str>) -> Result<Consumer, BrokerError> {
+        Consumer::new(self, group, instance)
     }
 
     /// For each partition of a topic: its number, its first offset, and the offset after its last record.

@@ -1,4 +1,4 @@
-//! Reading: partitions are assigned by the caller, who keeps the positions.
+//! Reading: partitions are assigned by the caller, who keeps the positions; which they are, a group may say.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,9 +15,12 @@ use rdkafka::message::{BorrowedMessage, Headers, Message};
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 use tokio::time::Instant;
 
-use crate::{Broker, BrokerError, Received};
+use crate::group::GroupContext;
+use crate::{Broker, BrokerError, Change, Received};
 
 const LEAVING_WAIT: Duration = Duration::from_secs(1);
+/// A member that is silent for so long has its partitions given to others.
+const SESSION_TIMEOUT_MS: &str = "10000";
 
 /// Where to begin in a partition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,14 +38,14 @@ pub enum Start {
 /// Reads the partitions it was assigned.
 pub struct Consumer {
     /// There until it is dropped.
-    inner: Option<Arc<StreamConsumer>>,
+    inner: Option<Arc<StreamConsumer<GroupContext>>>,
     broker: Broker,
     /// Came behind records that were handed out before it.
     failed: Mutex<Option<BrokerError>>,
 }
 
 impl Consumer {
-    pub(crate) fn new(broker: &Broker, group: &str) -> Result<Self, BrokerError> {
+    pub(crate) fn new(broker: &Broker, group: &str, instance: Option<&str>) -> Result<Self, BrokerError> {
         let ahead_kib = (broker.config().fetch_ahead_bytes / 1024).max(1).to_string();
         let mut client = broker.client()?;
         client
@@ -55,7 +58,15 @@ impl Consumer {
             .set("queued.max.messages.kbytes", ahead_kib)
             .set("fetch.message.max.bytes", "1048576")
             .set("allow.auto.create.topics", "false");
-        let inner = client.create().map_err(|e| broker.error("creating a consumer", e))?;
+        if !broker.config().properties.contains_key("session.timeout.ms") {
+            client.set("session.timeout.ms", SESSION_TIMEOUT_MS);
+        }
+        if let Some(instance) = instance {
+            client.set("group.instance.id", instance);
+        }
+        let inner = client
+            .create_with_context(GroupContext::default())
+            .map_err(|e| broker.error("creating a consumer", e))?;
         Ok(Self { inner: Some(Arc::new(inner)), broker: broker.clone(), failed: Mutex::default() })
     }
 
@@ -104,6 +115,23 @@ impl Consumer {
                 .map_err(|e| self.broker.error(&format!("assigning {}/{partition}", topic.name()), e))?;
         }
         self.inner()?.assign(&list).map_err(|e| self.broker.error("assigning partitions", e))
+    }
+
+    /// Joins the group: from then on [`Consumer::changes`] says which partitions of these topics to assign.
+    ///
+    /// # Errors
+    /// When the client refuses.
+    pub fn join(&self, topics: &[Topic]) -> Result<(), BrokerError> {
+        let names: Vec<&str> = topics.iter().map(|topic| topic.name()).collect();
+        self.inner()?.subscribe(&names).map_err(|e| self.broker.error("joining the group", e))
+    }
+
+    /// What the group has decided since the last call. It decides while [`Consumer::poll`] waits.
+    ///
+    /// # Errors
+    /// When the consumer has ended.
+    pub fn changes(&self) -> Result<Vec<Change>, BrokerError> {
+        Ok(self.inner()?.context().changes())
     }
 
     /// Reads every partition of these topics.
@@ -220,7 +248,7 @@ impl Consumer {
         Ok(if is_young { offset } else { end })
     }
 
-    fn inner(&self) -> Result<&Arc<StreamConsumer>, BrokerError> {
+    fn inner(&self) -> Result<&Arc<StreamConsumer<GroupContext>>, BrokerError> {
         self.inner.as_ref().ok_or_else(|| BrokerError::Embedded("the consumer has ended".to_owned()))
     }
 

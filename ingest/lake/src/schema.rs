@@ -193,6 +193,27 @@ pub(crate) fn models() -> SchemaRef {
     ])
 }
 
+/// `open_before + read = emitted + late + dead + filtered + open_after`, in rows. `date` is that of `watermark`, or of
+/// the Unix epoch before there is one.
+pub(crate) fn ledger() -> SchemaRef {
+    schema_of(vec![
+        required(DATE, DataType::Date32),
+        required("shard", DataType::Utf8),
+        required("epoch", DataType::Int64),
+        required("from_offset", DataType::Int64),
+        required("to_offset", DataType::Int64),
+        optional("watermark", timestamp()),
+        required("open_before", DataType::Int64),
+        required("read", DataType::Int64),
+        required("emitted", DataType::Int64),
+        required("late", DataType::Int64),
+        required("dead", DataType::Int64),
+        required("filtered", DataType::Int64),
+        required("open_after", DataType::Int64),
+        required("windows", DataType::Int64),
+    ])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -24,11 +24,13 @@ pub enum Table {
     Outcomes,
     /// Model versions and where they came from, one row each.
     Models,
+    /// What became of the rows of the telemetry, one row for each shard and epoch of the processor.
+    Ledger,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 7] = [
+    pub const ALL: [Table; 8] = [
         Table::Windows,
         Table::Signals,
         Table::Forecasts,
@@ -36,6 +38,7 @@ impl Table {
         Table::Actions,
         Table::Outcomes,
         Table::Models,
+        Table::Ledger,
     ];
 
     /// The name in SQL and of the folder.
@@ -49,6 +52,7 @@ impl Table {
             Table::Actions => "actions",
             Table::Outcomes => "outcomes",
             Table::Models => "models",
+            Table::Ledger => "ledger",
         }
     }
 
@@ -63,6 +67,7 @@ impl Table {
             Table::Actions => Topic::Actions,
             Table::Outcomes => Topic::Outcomes,
             Table::Models => Topic::Models,
+            Table::Ledger => Topic::Ledger,
         }
     }
 
@@ -83,6 +88,7 @@ impl Table {
             Table::Actions => schema::actions(),
             Table::Outcomes => schema::outcomes(),
             Table::Models => schema::models(),
+            Table::Ledger => schema::ledger(),
         }
     }
 
@@ -90,7 +96,9 @@ impl Table {
     pub(crate) const fn partition_columns(self) -> &'static [&'static str] {
         match self {
             Table::Signals | Table::Models => &[],
-            Table::Windows | Table::Forecasts | Table::Plans | Table::Actions | Table::Outcomes => &[schema::DATE],
+            Table::Windows | Table::Forecasts | Table::Plans | Table::Actions | Table::Outcomes | Table::Ledger => {
+                &[schema::DATE]
+            }
         }
     }
 
@@ -104,6 +112,7 @@ impl Table {
             Table::Actions => &["workload", "at"],
             Table::Outcomes => &["workload", "measured_from", "measured_to"],
             Table::Models => &["workload", "model_version", "trained_at"],
+            Table::Ledger => &["shard", "epoch", "watermark"],
         }
     }
 }

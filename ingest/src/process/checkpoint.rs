@@ -1,115 +1,113 @@
-//! Checkpoints in an object store: one object an epoch, and a manifest that names the newest, swapped atomically.
+//! Checkpoints in an object store: one object for each shard and epoch.
+//!
+//! An epoch belongs to whoever creates its object first, and the newest epoch is the truth. So two processors that both
+//! believe to own a shard cannot both go on: one of them finds its next epoch taken, or a newer one behind it. An object
+//! begins with the SHA-256 of the message that follows.
 
 use std::sync::Arc;
 
-use headroom_ingest_window::AggregateState;
-use headroom_proto::topics::Topic;
+use futures::TryStreamExt;
+use headroom_proto::Message;
+use headroom_proto::v1::ShardCheckpoint;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload};
-use serde::{Deserialize, Serialize};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use sha2::{Digest, Sha256};
 
 use super::ProcessError;
-use super::output::{SavedRecord, shard_name};
 
-const FORMAT: u32 = 2;
-const MANIFEST: &str = "manifest.json";
+/// Of the message; another one is refused.
+pub(crate) const FORMAT: u32 = 3;
+const HASH_BYTES: usize = 32;
 
-/// Everything that a restart needs.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Checkpoint {
-    format: u32,
-    pub(crate) epoch: u64,
-    shards: Vec<ShardState>,
-    /// Output that may not have been sent.
-    pub(crate) pending: Vec<SavedRecord>,
+/// What became of a checkpoint.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Written {
+    /// It is the newest. These are older.
+    Newest { older: Vec<Path> },
+    /// Another processor has gone on with the shard.
+    Overtaken,
 }
 
-/// What a restart needs of one shard.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct ShardState {
-    pub(crate) name: String,
-    pub(crate) next_offset: Option<i64>,
-    pub(crate) watermark_us: Option<i64>,
-    pub(crate) sequence: u64,
-    pub(crate) aggregates: Vec<(String, AggregateState)>,
-}
-
-#[derive(Debug, Serialize, Deserialize)]
-struct Manifest {
-    epoch: u64,
-}
-
-/// The store of checkpoints.
-#[derive(Debug)]
+/// The store of checkpoints; cheap to clone.
+#[derive(Clone, Debug)]
 pub(crate) struct Checkpoints {
     store: Arc<dyn ObjectStore>,
-    epoch: u64,
-}
-
-impl Checkpoint {
-    pub(crate) fn shard(&self, topic: Topic, partition: i32) -> Option<&ShardState> {
-        let name = shard_name(topic, partition);
-        self.shards.iter().find(|shard| shard.name == *name)
-    }
 }
 
 impl Checkpoints {
     pub(crate) fn new(store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, epoch: 0 }
+        Self { store }
     }
 
-    /// The newest checkpoint; none on a new store.
-    pub(crate) async fn newest(&mut self) -> Result<Option<Checkpoint>, ProcessError> {
-        let Some(bytes) = self.read(&Path::from(MANIFEST)).await? else { return Ok(None) };
-        let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|e| unreadable(MANIFEST, e.to_string()))?;
-        let path = object_of(manifest.epoch);
-        let bytes = self.read(&path).await?.ok_or_else(|| unreadable(path.as_ref(), "missing".to_owned()))?;
-        let checkpoint: Checkpoint =
-            serde_json::from_slice(&bytes).map_err(|e| unreadable(path.as_ref(), e.to_string()))?;
-        if checkpoint.format != FORMAT {
-            return Err(unreadable(path.as_ref(), format!("format {} is not {FORMAT}", checkpoint.format)));
-        }
-        self.epoch = checkpoint.epoch;
-        Ok(Some(checkpoint))
-    }
-
-    /// Makes this the newest, and deletes the one before.
-    pub(crate) async fn write(
-        &mut self,
-        shards: Vec<ShardState>,
-        pending: Vec<SavedRecord>,
-    ) -> Result<(), ProcessError> {
-        let before = self.epoch;
-        self.epoch += 1;
-        let checkpoint = Checkpoint { format: FORMAT, epoch: self.epoch, shards, pending };
-        self.put(&object_of(self.epoch), &checkpoint).await?;
-        self.put(&Path::from(MANIFEST), &Manifest { epoch: self.epoch }).await?;
-        match self.store.delete(&object_of(before)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(error) => Err(error.into()),
+    /// A shard's newest checkpoint; none when it never had one.
+    pub(crate) async fn newest(&self, shard: &str) -> Result<Option<ShardCheckpoint>, ProcessError> {
+        loop {
+            let Some((path, _)) = self.epochs(shard).await?.pop() else { return Ok(None) };
+            match self.store.get(&path).await {
+                Ok(found) => return decoded(&path, &found.bytes().await?).map(Some),
+                // Its owner has written a newer one meanwhile and removed this.
+                Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
         }
     }
 
-    async fn put(&self, path: &Path, value: &impl Serialize) -> Result<(), ProcessError> {
-        let bytes = serde_json::to_vec(value).map_err(|e| unreadable(path.as_ref(), e.to_string()))?;
-        self.store.put(path, PutPayload::from(bytes)).await?;
+    /// Makes this the newest, unless another processor has gone on with the shard.
+    pub(crate) async fn write(&self, checkpoint: &ShardCheckpoint) -> Result<Written, ProcessError> {
+        let path = Path::from(format!("{}/{:020}", checkpoint.shard, checkpoint.epoch));
+        let message = checkpoint.encode_to_vec();
+        let hash = Sha256::digest(&message).to_vec();
+        let payload = PutPayload::from_iter([hash.into(), bytes::Bytes::from(message)]);
+        let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
+        match self.store.put_opts(&path, payload, options).await {
+            Ok(_) => {}
+            Err(object_store::Error::AlreadyExists { .. }) => return Ok(Written::Overtaken),
+            Err(error) => return Err(error.into()),
+        }
+        // A processor that was held up may create an epoch that others have passed and removed.
+        let mut older = self.epochs(&checkpoint.shard).await?;
+        if older.last().is_some_and(|(_, newest)| *newest > checkpoint.epoch) {
+            self.remove(vec![path]).await?;
+            return Ok(Written::Overtaken);
+        }
+        older.pop();
+        Ok(Written::Newest { older: older.into_iter().map(|(path, _)| path).collect() })
+    }
+
+    /// Removes checkpoints that are not needed any more.
+    pub(crate) async fn remove(&self, paths: Vec<Path>) -> Result<(), ProcessError> {
+        for path in paths {
+            match self.store.delete(&path).await {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         Ok(())
     }
 
-    async fn read(&self, path: &Path) -> Result<Option<bytes::Bytes>, ProcessError> {
-        match self.store.get(path).await {
-            Ok(found) => Ok(Some(found.bytes().await?)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+    /// The epochs that are there, oldest first.
+    async fn epochs(&self, shard: &str) -> Result<Vec<(Path, u64)>, ProcessError> {
+        let found: Vec<_> = self.store.list(Some(&Path::from(shard))).try_collect().await?;
+        let epoch_of = |path: &Path| path.filename().and_then(|name| name.parse().ok());
+        let mut epochs: Vec<(Path, u64)> =
+            found.into_iter().filter_map(|object| Some((object.location.clone(), epoch_of(&object.location)?))).collect();
+        epochs.sort_by_key(|(_, epoch)| *epoch);
+        Ok(epochs)
     }
 }
 
-fn object_of(epoch: u64) -> Path {
-    Path::from(format!("epoch-{epoch:020}.json"))
-}
-
-fn unreadable(path: &str, problem: String) -> ProcessError {
-    let problem = format!("{problem}: restore the folder from a copy, or remove it to read the topics from the start");
-    ProcessError::Checkpoint { path: path.to_owned(), problem }
+fn decoded(path: &Path, object: &[u8]) -> Result<ShardCheckpoint, ProcessError> {
+    let unreadable = |problem: &str| {
+        let problem = format!("{problem}: restore it from a copy");
+        ProcessError::Checkpoint { path: path.to_string(), problem }
+    };
+    let (hash, message) = object.split_first_chunk::<HASH_BYTES>().ok_or_else(|| unreadable("cut short"))?;
+    if Sha256::digest(message).as_slice() != hash {
+        return Err(unreadable("damaged: its hash differs"));
+    }
+    let checkpoint = ShardCheckpoint::decode(message).map_err(|error| unreadable(&error.to_string()))?;
+    if checkpoint.format != FORMAT {
+        return Err(unreadable(&format!("format {} is not {FORMAT}", checkpoint.format)));
+    }
+    Ok(checkpoint)
 }

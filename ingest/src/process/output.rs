@@ -1,42 +1,27 @@
-//! What a cycle writes: windows, late rows, dead letters.
+//! What an epoch writes: windows, late rows, dead letters, and the ledger of them.
 
-use std::sync::Arc;
-
-use arrow::array::{AsArray, BooleanArray, RecordBatch};
-use arrow::compute::filter_record_batch;
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
 use arrow::datatypes::TimestampMicrosecondType;
 use bytes::Bytes;
 use headroom_ingest_broker::{Received, Record};
 use headroom_ingest_window::Emission;
 use headroom_proto::codec::{CodecError, encode_bare, encode_stream};
 use headroom_proto::topics::Topic;
-use headroom_proto::{EventTime, headers, schema};
-use serde::{Deserialize, Serialize};
+use headroom_proto::v1::{LedgerEntry, PendingHeader, PendingRecord};
+use headroom_proto::{EventTime, Message, headers, schema};
 
 /// Records to send once the checkpoint is written.
 #[derive(Debug, Default)]
 pub(crate) struct Output {
     pub(crate) records: Vec<Record>,
-    pub(crate) windows: u64,
-}
-
-/// A record as a checkpoint keeps it.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct SavedRecord {
-    topic: String,
-    key: Option<Vec<u8>>,
-    value: Vec<u8>,
-    headers: Vec<(String, Vec<u8>)>,
-    time_us: Option<i64>,
+    pub(crate) has_windows: bool,
 }
 
 impl Output {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.records.is_empty()
-    }
-
-    pub(crate) fn saved(&self) -> Vec<SavedRecord> {
-        self.records.iter().map(SavedRecord::of).collect()
+    /// The records as a checkpoint keeps them.
+    pub(crate) fn pending(&self) -> Vec<PendingRecord> {
+        self.records.iter().map(pending).collect()
     }
 
     /// One record for each workload of an emission, numbered on from `sequence`.
@@ -50,12 +35,12 @@ impl Output {
         let batch = &emission.batch;
         let Some(workloads) = batch.column_by_name(schema::WORKLOAD) else { return Ok(()) };
         let workloads = workloads.as_string::<i32>();
-        let mut names: Vec<&str> = workloads.iter().flatten().collect();
-        names.sort_unstable();
-        names.dedup();
-        for name in names {
-            let mask: BooleanArray = workloads.iter().map(|workload| Some(workload == Some(name))).collect();
-            let rows = filter_record_batch(batch, &mask)?;
+        let mut order: Vec<u32> = (0..).take(batch.num_rows()).collect();
+        let workload_of = |row: &u32| workloads.value(usize::try_from(*row).unwrap_or(usize::MAX));
+        order.sort_by_key(workload_of);
+        for of_one in order.chunk_by(|a, b| workload_of(a) == workload_of(b)) {
+            let Some(name) = of_one.first().map(workload_of) else { continue };
+            let rows = take_record_batch(batch, &UInt32Array::from(of_one.to_vec()))?;
             *sequence += 1;
             let newest = rows
                 .column_by_name("window_end")
@@ -68,10 +53,16 @@ impl Output {
                 .header(headers::SEQUENCE, sequence.to_string())
                 .header(headers::WATERMARK, watermark.micros().to_string())
                 .time(newest.map_or(watermark, EventTime::from_micros));
-            self.windows += u64::try_from(rows.num_rows()).unwrap_or(0);
+            self.has_windows = true;
             self.records.push(record);
         }
         Ok(())
+    }
+
+    /// What became of the rows of an epoch.
+    pub(crate) fn ledger(&mut self, entry: &LedgerEntry) {
+        let record = Record::new(Topic::Ledger, entry.encode_to_vec()).key(entry.shard.clone());
+        self.records.push(record.header(headers::MESSAGE, "LedgerEntry"));
     }
 
     /// Rows whose windows have closed.
@@ -105,29 +96,22 @@ impl Output {
     }
 }
 
-impl SavedRecord {
-    fn of(record: &Record) -> Self {
-        Self {
-            topic: record.topic.name().to_owned(),
-            key: record.key.as_ref().map(|key| key.to_vec()),
-            value: record.value.to_vec(),
-            headers: record.headers.iter().map(|(name, value)| (name.clone(), value.to_vec())).collect(),
-            time_us: super::micros(record.time),
-        }
-    }
-
-    /// The record, byte for byte.
-    pub(crate) fn record(&self) -> Record {
-        let topic = Topic::from_name(&self.topic).unwrap_or(Topic::DeadLetter);
-        let mut record = Record::new(topic, self.value.clone());
-        record.key = self.key.clone().map(Bytes::from);
-        record.headers = self.headers.iter().map(|(name, value)| (name.clone(), Bytes::from(value.clone()))).collect();
-        record.time = self.time_us.map(EventTime::from_micros);
-        record
-    }
+/// The record that a checkpoint kept, byte for byte.
+pub(crate) fn kept(pending: PendingRecord) -> Record {
+    let mut record = Record::new(Topic::from_name(&pending.topic).unwrap_or(Topic::DeadLetter), pending.value);
+    record.key = pending.key.map(Bytes::from);
+    record.headers = pending.headers.into_iter().map(|header| (header.name, Bytes::from(header.value))).collect();
+    record.time = pending.time_us.map(EventTime::from_micros);
+    record
 }
 
-/// A shard's name in headers and checkpoints.
-pub(crate) fn shard_name(topic: Topic, partition: i32) -> Arc<str> {
-    format!("{}/{partition}", topic.name()).into()
+fn pending(record: &Record) -> PendingRecord {
+    let header = |(name, value): &(String, Bytes)| PendingHeader { name: name.clone(), value: value.to_vec() };
+    PendingRecord {
+        topic: record.topic.name().to_owned(),
+        key: record.key.as_ref().map(|key| key.to_vec()),
+        value: record.value.to_vec(),
+        headers: record.headers.iter().map(header).collect(),
+        time_us: record.time.map(EventTime::micros),
+    }
 }

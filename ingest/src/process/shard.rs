@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, RecordBatch};
+use arrow::datatypes::TimestampMicrosecondType;
 use headroom_ingest_broker::Received;
-use headroom_ingest_window::{FeatureQuery, Telemetry, WindowAggregate, split_rows};
+use headroom_ingest_window::{FeatureQuery, Telemetry, WindowAggregate, WindowError, split_rows};
+use headroom_proto::time::Span;
 use headroom_proto::topics::Topic;
+use headroom_proto::v1::{LedgerEntry, ShardCheckpoint};
 use headroom_proto::{Clock, EventTime, codec, headers, schema};
 
-use super::checkpoint::ShardState;
-use super::output::{Output, shard_name};
-use super::{Ledger, ProcessConfig, ProcessError};
-use headroom_proto::time::Span;
+use super::checkpoint::FORMAT;
+use super::ledger::Tally;
+use super::output::Output;
+use super::{ProcessConfig, ProcessError};
 
 /// One shard.
 #[derive(Debug)]
@@ -22,11 +25,29 @@ pub(crate) struct Shard {
     telemetry: Telemetry,
     allowed_lateness: Span,
     aggregates: Vec<WindowAggregate>,
+    /// The shortest pane of its queries.
+    pane: Span,
+    epoch: u64,
     next_offset: Option<i64>,
     watermark: Option<EventTime>,
     sequence: u64,
+    tally: Tally,
+    /// What is to be sent with the next checkpoint.
+    output: Output,
+    is_dirty: bool,
+    /// The offset at which the epoch began.
+    from_offset: Option<i64>,
     /// When rows last came, by the clock.
     last_rows_at: Option<EventTime>,
+}
+
+/// An epoch as it is to be made durable.
+#[derive(Debug)]
+pub(crate) struct Epoch {
+    pub(crate) checkpoint: ShardCheckpoint,
+    pub(crate) ledger: LedgerEntry,
+    /// To be sent once the checkpoint is written.
+    pub(crate) output: Output,
 }
 
 impl Shard {
@@ -34,18 +55,19 @@ impl Shard {
         topic: Topic,
         partition: i32,
         queries: &[Arc<FeatureQuery>],
-        state: Option<&ShardState>,
+        saved: Option<&ShardCheckpoint>,
         config: &ProcessConfig,
         now: EventTime,
     ) -> Result<Self, ProcessError> {
         let mut aggregates = Vec::with_capacity(queries.len());
         for query in queries {
-            let saved = state.and_then(|state| state.aggregates.iter().find(|(name, _)| name == query.name()));
-            aggregates.push(match saved {
-                Some((_, saved)) => WindowAggregate::restore(Arc::clone(query), saved)?,
+            let state = saved.and_then(|saved| saved.queries.iter().find(|state| state.query == query.name()));
+            aggregates.push(match state {
+                Some(state) => WindowAggregate::restore(Arc::clone(query), state)?,
                 None => WindowAggregate::new(Arc::clone(query)),
             });
         }
+        let next_offset = saved.and_then(|saved| saved.next_offset);
         Ok(Self {
             topic,
             partition,
@@ -53,12 +75,22 @@ impl Shard {
             telemetry: telemetry_of(topic),
             allowed_lateness: config.allowed_lateness,
             aggregates,
-            next_offset: state.and_then(|state| state.next_offset),
-            watermark: state.and_then(|state| state.watermark_us).map(EventTime::from_micros),
-            sequence: state.map_or(0, |state| state.sequence),
+            pane: queries.iter().map(|query| query.pane()).min().unwrap_or_default(),
+            epoch: saved.map_or(0, |saved| saved.epoch),
+            next_offset,
+            watermark: saved.and_then(|saved| saved.watermark_us).map(EventTime::from_micros),
+            sequence: saved.map_or(0, |saved| saved.sequence),
+            tally: Tally::new(saved.into_iter().flat_map(|saved| saved.open_rows.clone())),
+            output: Output::default(),
+            is_dirty: false,
+            from_offset: next_offset,
             // A source that is silent after a restart has been silent since then at least.
-            last_rows_at: state.map(|_| now),
+            last_rows_at: saved.map(|_| now),
         })
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
     }
 
     pub(crate) fn next_offset(&self) -> Option<i64> {
@@ -77,15 +109,48 @@ impl Shard {
         self.aggregates.iter().map(WindowAggregate::state_rows).sum()
     }
 
-    pub(crate) fn state(&self) -> Result<ShardState, ProcessError> {
-        let aggregates = self.aggregates.iter().map(|a| Ok((a.query().name().to_owned(), a.checkpoint()?)));
-        Ok(ShardState {
-            name: self.name.to_string(),
+    pub(crate) fn state_bytes(&self) -> usize {
+        self.aggregates.iter().map(WindowAggregate::state_bytes).sum()
+    }
+
+    /// Has it moved since its last checkpoint?
+    pub(crate) fn is_dirty(&self) -> bool {
+        self.is_dirty
+    }
+
+    /// Has it windows to send?
+    pub(crate) fn has_windows(&self) -> bool {
+        self.output.has_windows
+    }
+
+    /// Ends the epoch: what is to be written, then sent.
+    pub(crate) fn end_epoch(&mut self) -> Result<Epoch, ProcessError> {
+        self.epoch += 1;
+        self.is_dirty = false;
+        let next_offset = self.next_offset.unwrap_or(0);
+        let from_offset = self.from_offset.replace(next_offset).unwrap_or(next_offset);
+        let ledger = LedgerEntry {
+            shard: self.name.to_string(),
+            epoch: self.epoch,
+            from_offset,
+            to_offset: next_offset,
+            watermark_us: self.watermark.map_or(0, EventTime::micros),
+            ..self.tally.end_epoch()
+        };
+        let mut output = std::mem::take(&mut self.output);
+        output.ledger(&ledger);
+        let checkpoint = ShardCheckpoint {
+            format: FORMAT,
+            shard: self.name.to_string(),
+            epoch: self.epoch,
             next_offset: self.next_offset,
-            watermark_us: super::micros(self.watermark),
+            watermark_us: self.watermark.map(EventTime::micros),
             sequence: self.sequence,
-            aggregates: aggregates.collect::<Result<_, ProcessError>>()?,
-        })
+            queries: self.aggregates.iter().map(WindowAggregate::checkpoint).collect::<Result<_, _>>()?,
+            open_rows: self.tally.open_rows().iter().map(|(start, rows)| (*start, *rows)).collect(),
+            pending: output.pending(),
+        };
+        Ok(Epoch { checkpoint, ledger, output })
     }
 
     /// Takes in records in their order; sets late, unreadable and unbelievable rows aside.
@@ -94,20 +159,20 @@ impl Shard {
         records: Vec<Received>,
         latest: Option<EventTime>,
         now: EventTime,
-        output: &mut Output,
-        ledger: &Ledger,
     ) -> Result<(), ProcessError> {
         let mut rows = Vec::new();
         for record in records {
+            self.is_dirty = true;
+            self.from_offset.get_or_insert(record.offset);
             self.next_offset = Some(record.offset + 1);
             let promised = record.header(headers::WATERMARK).and_then(|text| text.parse().ok());
             match self.decode(&record) {
-                Ok(batch) => rows.extend(self.sort_out(&record, &batch, latest, output, ledger)?),
+                Ok(batch) => rows.extend(self.sort_out(&record, &batch, latest)?),
                 Err(reason) => {
-                    ledger.read.inc();
-                    ledger.dead.inc();
+                    self.tally.read(1);
+                    self.tally.dead(1);
                     self.damage_now();
-                    output.dead(&record, reason);
+                    self.output.dead(&record, reason);
                 }
             }
             self.advance(
@@ -133,16 +198,17 @@ impl Shard {
         }
     }
 
-    /// Hands over the windows that have closed.
-    pub(crate) async fn close(&mut self, output: &mut Output) -> Result<(), ProcessError> {
+    /// Puts the windows that have closed into the output.
+    pub(crate) async fn close(&mut self) -> Result<(), ProcessError> {
         let Some(watermark) = self.watermark else { return Ok(()) };
         for aggregate in &mut self.aggregates {
             for emission in aggregate.close(watermark).await? {
-                output
-                    .windows(&self.name, &mut self.sequence, watermark, &emission)
-                    .map_err(|error| headroom_ingest_window::WindowError::Checkpoint(error.to_string()))?;
+                self.is_dirty = true;
+                self.tally.windows(emission.batch.num_rows());
+                self.output.windows(&self.name, &mut self.sequence, watermark, &emission).map_err(failed)?;
             }
         }
+        self.tally.closed(watermark, self.pane);
         Ok(())
     }
 
@@ -164,37 +230,32 @@ impl Shard {
         record: &Received,
         batch: &RecordBatch,
         latest: Option<EventTime>,
-        output: &mut Output,
-        ledger: &Ledger,
     ) -> Result<Option<RecordBatch>, ProcessError> {
-        let count = |rows: &RecordBatch| u64::try_from(rows.num_rows()).unwrap_or(0);
-        let failed = |error: codec::CodecError| headroom_ingest_window::WindowError::Checkpoint(error.to_string());
-        ledger.read.inc_by(count(batch));
+        self.tally.read(batch.num_rows());
         if self.aggregates.is_empty() {
-            ledger.filtered.inc_by(count(batch));
+            self.tally.filtered(batch.num_rows());
             return Ok(None);
         }
         let split = split_rows(batch, self.late_before(), latest)?;
         if split.late.num_rows() > 0 {
-            ledger.late.inc_by(count(&split.late));
+            self.tally.late(split.late.num_rows());
             self.damage_rows(&split.late);
-            output.late(record, &split.late).map_err(failed)?;
+            self.output.late(record, &split.late).map_err(failed)?;
         }
         if split.future.num_rows() > 0 {
-            ledger.dead.inc_by(count(&split.future));
+            self.tally.dead(split.future.num_rows());
             let reason = format!("event times later than {} are not believed", latest.unwrap_or(EventTime::MIN));
-            output.dead_rows(record, &split.future, reason).map_err(failed)?;
+            self.output.dead_rows(record, &split.future, reason).map_err(failed)?;
         }
-        ledger.aggregated.inc_by(count(&split.on_time));
+        self.tally.opened(event_times(&split.on_time), self.pane);
         self.advance(split.newest.map(|newest| newest - self.allowed_lateness));
         Ok((split.on_time.num_rows() > 0).then_some(split.on_time))
     }
 
     /// Rows from before the last pane that has been emitted, or will be in this cycle, are late.
     fn late_before(&self) -> EventTime {
-        let pane = self.aggregates.iter().map(|aggregate| aggregate.query().pane()).min().unwrap_or_default();
         let closed = self.aggregates.iter().map(WindowAggregate::closed_before).max().unwrap_or(EventTime::MIN);
-        self.watermark.map_or(closed, |watermark| closed.max(watermark.floor(pane)))
+        self.watermark.map_or(closed, |watermark| closed.max(watermark.floor(self.pane)))
     }
 
     fn advance(&mut self, to: Option<EventTime>) {
@@ -210,10 +271,8 @@ impl Shard {
     }
 
     fn damage_rows(&mut self, rows: &RecordBatch) {
-        use arrow::array::AsArray;
-        use arrow::datatypes::TimestampMicrosecondType;
-        let (Some(times), Some(watermark)) = (rows.column_by_name(schema::EVENT_TIME), self.watermark) else { return };
-        for time in times.as_primitive::<TimestampMicrosecondType>().values() {
+        let Some(watermark) = self.watermark else { return };
+        for time in event_times(rows) {
             for aggregate in &mut self.aggregates {
                 aggregate.damage(EventTime::from_micros(*time), watermark);
             }
@@ -221,7 +280,21 @@ impl Shard {
     }
 }
 
+/// A shard's name in headers and checkpoints.
+pub(crate) fn shard_name(topic: Topic, partition: i32) -> Arc<str> {
+    format!("{}/{partition}", topic.name()).into()
+}
+
 /// What a topic carries.
 pub(crate) fn telemetry_of(topic: Topic) -> Telemetry {
     if topic == Topic::Metrics { Telemetry::Metrics } else { Telemetry::Queries }
+}
+
+fn event_times(rows: &RecordBatch) -> &[i64] {
+    let times = rows.column_by_name(schema::EVENT_TIME);
+    times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>()).map_or(&[], |times| times.values())
+}
+
+fn failed(error: codec::CodecError) -> ProcessError {
+    WindowError::Checkpoint(error.to_string()).into()
 }

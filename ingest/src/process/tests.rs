@@ -3,7 +3,9 @@
 mod harness;
 
 use bytes::Bytes;
+use futures::TryStreamExt;
 use headroom_proto::Span;
+use object_store::ObjectStoreExt;
 
 use super::*;
 use harness::{Fate, Mode, Scenario, Step, rows};
@@ -93,8 +95,12 @@ async fn a_checkpoint_that_cannot_be_used_is_named() {
         FROM metrics GROUP BY 1, 2";
     let error = harness::refused(Arc::clone(&store), other).await;
     assert!(matches!(error, ProcessError::Window(WindowError::Fingerprint { .. })), "{error}");
-    let manifest = object_store::path::Path::from("manifest.json");
-    object_store::ObjectStoreExt::put(&*store, &manifest, "{".into()).await.expect("writes");
+    let objects: Vec<_> = store.list(None).try_collect().await.expect("lists");
+    for object in objects {
+        let bytes = store.get(&object.location).await.expect("reads").bytes().await.expect("reads");
+        let damaged = bytes.slice(..bytes.len() - 1);
+        store.put(&object.location, damaged.into()).await.expect("writes");
+    }
     let error = harness::refused(store, harness::SQL).await;
-    assert!(error.to_string().contains("manifest.json"), "{error}");
+    assert!(error.to_string().contains("its hash differs"), "{error}");
 }

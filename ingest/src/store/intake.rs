@@ -7,7 +7,7 @@ use arrow::array::RecordBatch;
 use headroom_ingest_broker::Received;
 use headroom_ingest_lake::{Lake, LakeError, Table};
 use headroom_proto::time::Span;
-use headroom_proto::v1::Forecast;
+use headroom_proto::v1::{Forecast, LedgerEntry};
 use headroom_proto::{EventTime, topics::Topic};
 
 use super::records::message;
@@ -55,6 +55,7 @@ impl Intake {
         match table {
             Table::Windows => self.take_windows(record).await,
             Table::Forecasts => self.take_forecast(record).await,
+            Table::Ledger => self.take_ledger(record).await,
             Table::Signals | Table::Plans | Table::Actions | Table::Outcomes | Table::Models => {
                 let rows = records::rows(table, record);
                 Ok((rows.map_or_else(Fate::Dead, |rows| Fate::Rows(vec![rows])), Vec::new()))
@@ -105,6 +106,20 @@ impl Intake {
             Ok(_) => Fate::Thinned,
         };
         Ok((fate, vec![self.move_to(id, forecast.origin_us)]))
+    }
+
+    /// A shard's epochs come in order.
+    async fn take_ledger(&mut self, record: &Received) -> Result<Taken, LakeError> {
+        let entry: LedgerEntry = match message(record, "LedgerEntry") {
+            Ok(entry) => entry,
+            Err(reason) => return Ok((Fate::Dead(reason), Vec::new())),
+        };
+        let (id, epoch) = (format!("epoch:{}", entry.shard), i64::try_from(entry.epoch).unwrap_or(i64::MAX));
+        if self.last(Table::Ledger, &id).await?.is_some_and(|last| epoch <= last) {
+            return Ok((Fate::Repeat, Vec::new()));
+        }
+        let rows = records::rows(Table::Ledger, record);
+        Ok((rows.map_or_else(Fate::Dead, |rows| Fate::Rows(vec![rows])), vec![self.move_to(id, epoch)]))
     }
 
     async fn last(&mut self, table: Table, id: &str) -> Result<Option<i64>, LakeError> {

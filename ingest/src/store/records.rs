@@ -1,6 +1,7 @@
 //! Control records as rows: signals, plans, actions and switches, outcomes, models.
 
 mod actions;
+mod ledger;
 mod models;
 mod outcomes;
 mod plans;
@@ -32,6 +33,7 @@ pub(super) fn rows(table: Table, record: &Received) -> Result<RecordBatch, Strin
         Table::Actions => actions::action_row(&message(record, "ActionRecord")?),
         Table::Outcomes => outcomes::outcome_row(&message(record, "Outcome")?),
         Table::Models => models::model_row(&message(record, "Model")?),
+        Table::Ledger => ledger::ledger_row(&message(record, "LedgerEntry")?),
     }
 }
 

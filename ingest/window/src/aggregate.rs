@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
 };
 use datafusion::arrow::compute::{cast, concat_batches, filter_record_batch, max, min, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondType};
@@ -35,6 +35,7 @@ pub struct Emission {
 pub(crate) struct Pane {
     pub(crate) batches: Vec<RecordBatch>,
     pub(crate) rows: usize,
+    bytes: usize,
     compacted_rows: usize,
 }
 
@@ -71,6 +72,12 @@ impl WindowAggregate {
     #[must_use]
     pub fn state_rows(&self) -> usize {
         self.panes.values().map(|pane| pane.rows).sum()
+    }
+
+    /// How much memory the states take, in bytes.
+    #[must_use]
+    pub fn state_bytes(&self) -> usize {
+        self.panes.values().map(|pane| pane.bytes).sum()
     }
 
     /// Before this a pane has been emitted: rows from before are late.
@@ -220,6 +227,7 @@ impl WindowAggregate {
             for (start, batch) in split {
                 let pane = self.panes.entry(start).or_default();
                 pane.rows += batch.num_rows();
+                pane.bytes += bytes_of(&batch);
                 pane.batches.push(batch);
             }
         }
@@ -233,9 +241,18 @@ impl WindowAggregate {
         let merged = run(&query.reduce, &query.context).await.map_err(WindowError::failed(query.name()))?;
         pane.batches = restamped(merged, &query).map_err(WindowError::arrow(query.name()))?;
         pane.rows = pane.batches.iter().map(RecordBatch::num_rows).sum();
+        pane.bytes = pane.batches.iter().map(bytes_of).sum();
         pane.compacted_rows = pane.rows;
         Ok(())
     }
+}
+
+/// What the rows take, without what their buffers hold beside them: batches are often slices of larger ones.
+fn bytes_of(batch: &RecordBatch) -> usize {
+    let of_column = |column: &ArrayRef| {
+        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
+    };
+    batch.columns().iter().map(of_column).sum()
 }
 
 impl Pane {

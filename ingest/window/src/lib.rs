@@ -14,7 +14,6 @@ mod session;
 mod sketch;
 
 pub use aggregate::{Emission, Split, WindowAggregate, split_rows};
-pub use checkpoint::AggregateState;
 pub use error::WindowError;
 pub use query::{FeatureConfig, FeatureQuery, Telemetry};
 pub use sketch::{LARGEST, RELATIVE_ERROR, SMALLEST};

@@ -9,8 +9,9 @@ mod stream;
 
 use std::sync::Arc;
 
-use headroom_ingest_window::{AggregateState, FeatureQuery, RELATIVE_ERROR, WindowAggregate, WindowError, split_rows};
-use headroom_proto::{EventTime, Span};
+use headroom_ingest_window::{FeatureQuery, RELATIVE_ERROR, WindowAggregate, WindowError, split_rows};
+use headroom_proto::v1::QueryState;
+use headroom_proto::{EventTime, Message, Span};
 
 use crate::stream::{Cells, Stream, batch, cells, config, one_query};
 
@@ -32,8 +33,8 @@ async fn streamed(query: &Arc<FeatureQuery>, stream: &Stream, restarts: &[usize]
     let mut emitted = Vec::new();
     for (at, rows) in stream.batches.iter().enumerate() {
         if restarts.contains(&at) {
-            let saved = serde_json::to_vec(&aggregate.checkpoint().expect("saves")).expect("serialises");
-            let saved: AggregateState = serde_json::from_slice(&saved).expect("comes back");
+            let saved = aggregate.checkpoint().expect("saves").encode_to_vec();
+            let saved = QueryState::decode(saved.as_slice()).expect("comes back");
             aggregate = WindowAggregate::restore(Arc::clone(query), &saved).expect("restores");
         }
         aggregate.push(vec![rows.clone()]).await.expect("takes the rows");

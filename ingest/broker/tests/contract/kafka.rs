@@ -90,7 +90,8 @@ impl Formatted {
              controller.quorum.bootstrap.servers=127.0.0.1:{controller}\n\
              listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT\n\
              offsets.topic.replication.factor=1\ntransaction.state.log.replication.factor=1\n\
-             transaction.state.log.min.isr=1\nmessage.max.bytes=8388608\nlog.dirs={}\n",
+             transaction.state.log.min.isr=1\n\
+             group.min.session.timeout.ms=1000\ngroup.initial.rebalance.delay.ms=0\nmessage.max.bytes=8388608\nlog.dirs={}\n",
             self.folder.path().join("log").display()
         );
         std::fs::write(self.settings(), text).expect("writes the settings");

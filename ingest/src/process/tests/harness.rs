@@ -1,14 +1,17 @@
 //! Publishes a scenario's records, runs the processor over them, and compares what readers see with what they should.
 
-use std::collections::BTreeMap;
+use std::time::Duration;
 
 use arrow::array::{ArrayRef, AsArray, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{Float64Type, Int32Type, TimestampMicrosecondType};
-use headroom_ingest_broker::Record;
-use headroom_proto::{codec, headers, schema};
+use headroom_ingest_broker::{Received, Record};
+use headroom_proto::topics::Topic;
+use headroom_proto::v1::LedgerEntry;
+use headroom_proto::{EventTime, Message, codec, headers, schema};
 use object_store::memory::InMemory;
-use prometheus_client::registry::Registry;
+use prometheus_client::metrics::counter::Counter;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::super::*;
 use crate::test_broker::TestBroker;
@@ -119,7 +122,7 @@ pub(super) async fn run_over(scenario: &Scenario, mode: Mode, store: Arc<InMemor
     );
     assert_eq!(found, expected, "{} {mode:?}", scenario.name);
     if matches!(mode, Mode::Plain) {
-        running.adds_up(scenario);
+        running.adds_up(&broker, scenario, &expected).await;
     }
     running.drain().await;
     assert_eq!(seen(&broker).await, expected, "{} {mode:?}: after the end", scenario.name);
@@ -172,11 +175,21 @@ impl Running {
         assert_eq!(self.handle.status().state, StageState::Drained);
     }
 
-    /// Every row that was read is in a window, late, dead or filtered.
-    fn adds_up(&self, scenario: &Scenario) {
-        let ledger = &self.handle.ledger;
-        let told = ledger.aggregated.get() + ledger.late.get() + ledger.dead.get() + ledger.filtered.get();
-        assert_eq!(ledger.read.get(), told, "{}", scenario.name);
+    /// Every row that was read is in a window, late, dead or filtered, as the ledger and the metrics say.
+    async fn adds_up(&self, broker: &TestBroker, scenario: &Scenario, expected: &Seen) {
+        let mut epochs: BTreeMap<(String, u64), LedgerEntry> = BTreeMap::new();
+        for record in broker.records(Topic::Ledger).await {
+            let entry = LedgerEntry::decode(record.value.as_ref()).expect("an entry");
+            let told = entry.emitted + entry.late + entry.dead + entry.filtered + entry.open_after;
+            assert_eq!(entry.open_before + entry.read, told, "{}: {entry:?}", scenario.name);
+            epochs.insert((entry.shard.clone(), entry.epoch), entry);
+        }
+        let sum = |of: fn(&LedgerEntry) -> u64| epochs.values().map(of).sum::<u64>();
+        let late = u64::try_from(expected.late.len()).expect("a count");
+        assert_eq!((sum(|e| e.late), sum(|e| e.dead)), (late, expected.dead), "{}", scenario.name);
+        let totals = &self.handle.totals;
+        let counted = [&totals.read, &totals.emitted, &totals.late, &totals.dead].map(Counter::get);
+        assert_eq!(counted, [sum(|e| e.read), sum(|e| e.emitted), late, expected.dead], "{}", scenario.name);
     }
 }
 
