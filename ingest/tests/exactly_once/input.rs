@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The same aggregates, streamed and in one batch.
-pub(crate) const AGGREGATES: &str = "count(*) AS n, sum(value) AS total, min(value) AS least, max(value) AS most";
+pub(crate) const AGGREGATES: &str = "CAST(count(*) AS DOUBLE) AS n, sum(value) AS total, min(value) AS least, max(value) AS most";
 const START: &str = "2026-03-01T00:00:00Z";
 const PAUSE: Duration = Duration::from_millis(60);
 const ROWS: u64 = 40;
@@ -76,7 +76,7 @@ async fn produce(producer: Producer, partitions: i32, ended: CancellationToken) 
     let mut sent = Sent::default();
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
     let mut parts: Vec<Part> =
-        (0..partitions).map(|number| Part { number, time: start, watermark: EventTime::MIN }).collect();
+        (0..partitions).map(|number| Part { number, time: start, watermark: start - Span::from_hours(1) }).collect();
     while !ended.is_cancelled() {
         let records = parts.iter_mut().map(|part| record(part, &mut dice, &mut sent)).collect();
         producer.send_all(records).await.expect("acknowledged");
