@@ -34,7 +34,6 @@ import org.apache.arrow.vector.types.pojo.Field;
 import org.apache.arrow.vector.types.pojo.FieldType;
 import org.apache.arrow.vector.types.pojo.Schema;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
-import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.common.serialization.Serde;
 import org.apache.kafka.common.serialization.Serdes;
 import org.apache.kafka.common.utils.Bytes;
@@ -47,7 +46,8 @@ import org.apache.kafka.streams.kstream.Grouped;
 import org.apache.kafka.streams.kstream.Materialized;
 import org.apache.kafka.streams.kstream.Suppressed;
 import org.apache.kafka.streams.kstream.TimeWindows;
-import org.apache.kafka.streams.processor.TimestampExtractor;
+import org.apache.kafka.streams.processor.api.ContextualProcessor;
+import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.state.Stores;
 
 public class KafkaStreamsPeer {
@@ -167,29 +167,16 @@ public class KafkaStreamsPeer {
         settings.put(StreamsConfig.NUM_STREAM_THREADS_CONFIG, "1");
         settings.put(StreamsConfig.STATE_DIR_CONFIG, Files.createTempDirectory("headroom-bench").toString());
         settings.put(StreamsConfig.STATESTORE_CACHE_MAX_BYTES_CONFIG, String.valueOf(1L << 30));
-        settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, "30000");
+        settings.put(StreamsConfig.COMMIT_INTERVAL_MS_CONFIG, "1000");
         settings.put(ConsumerConfig.AUTO_OFFSET_RESET_CONFIG, "earliest");
 
         AtomicLong windows = new AtomicLong();
         AtomicLong counted = new AtomicLong();
-        AtomicLong newestMs = new AtomicLong();
         CountDownLatch done = new CountDownLatch(1);
-        TimestampExtractor eventTime = (ConsumerRecord<Object, Object> record, long partitionTime) ->
-            record.value() instanceof Event event ? event.timeMs : Math.max(0, partitionTime);
         StreamsBuilder builder = new StreamsBuilder();
         builder.stream(System.getenv("HEADROOM_BENCH_TOPIC"),
-                Consumed.with(Serdes.Bytes(), Serdes.ByteArray()).withTimestampExtractor(eventTime))
-            .flatMap((key, value) -> {
-                List<KeyValue<String, Event>> events = events(value);
-                for (KeyValue<String, Event> event : events) {
-                    newestMs.accumulateAndGet(event.value.timeMs, Math::max);
-                }
-                if (events.isEmpty()) {
-                    // The last record promises that no more events come: an event far ahead closes every window.
-                    return List.of(KeyValue.pair("end", new Event(newestMs.get() + 3_600_000, 0, 0, 0)));
-                }
-                return events;
-            })
+                Consumed.with(Serdes.Bytes(), Serdes.ByteArray()))
+            .process(() -> new Unpack())
             .repartition(org.apache.kafka.streams.kstream.Repartitioned
                 .with(Serdes.String(), eventSerde()).withNumberOfPartitions(1))
             .groupByKey(Grouped.with(Serdes.String(), eventSerde()))
@@ -208,7 +195,6 @@ public class KafkaStreamsPeer {
                     if (counted.addAndGet(totals.queries) >= expected) done.countDown();
                 }
             });
-        settings.put(StreamsConfig.DEFAULT_TIMESTAMP_EXTRACTOR_CLASS_CONFIG, PeerTime.class.getName());
         long began = System.nanoTime();
         double before = cpuSeconds();
         try (KafkaStreams streams = new KafkaStreams(builder.build(), settings)) {
@@ -218,8 +204,8 @@ public class KafkaStreamsPeer {
                 return null;
             });
             streams.start();
-            if (!done.await(20, TimeUnit.MINUTES)) {
-                System.err.println("only " + counted.get() + " of " + expected + " events in windows after 20 minutes");
+            if (!done.await(10, TimeUnit.MINUTES)) {
+                System.err.println("only " + counted.get() + " of " + expected + " events in windows after 10 minutes");
                 System.exit(1);
             }
             System.out.printf(java.util.Locale.ROOT,
@@ -230,11 +216,22 @@ public class KafkaStreamsPeer {
         }
     }
 
-    /** Event time on the repartition topic. */
-    public static class PeerTime implements TimestampExtractor {
+    /** A batch becomes its events, each at its own time. */
+    static final class Unpack extends ContextualProcessor<Bytes, byte[], String, Event> {
+        private long newestMs;
+
         @Override
-        public long extract(ConsumerRecord<Object, Object> record, long partitionTime) {
-            return record.value() instanceof Event event ? event.timeMs : Math.max(0, partitionTime);
+        public void process(Record<Bytes, byte[]> batch) {
+            List<KeyValue<String, Event>> events = events(batch.value());
+            for (KeyValue<String, Event> event : events) {
+                newestMs = Math.max(newestMs, event.value.timeMs);
+                context().forward(new Record<>(event.key, event.value, event.value.timeMs));
+            }
+            if (events.isEmpty()) {
+                // The last record promises that no more events come: an event far ahead closes every window.
+                long end = newestMs + 3_600_000;
+                context().forward(new Record<>("end", new Event(end, 0, 0, 0), end));
+            }
         }
     }
 

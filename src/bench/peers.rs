@@ -37,11 +37,13 @@ impl Peer {
             .env("HEADROOM_BENCH_PARQUET", parquet)
             .env("HEADROOM_BENCH_EVENTS", task.events.to_string())
             .stdin(Stdio::null())
-            .stderr(Stdio::inherit())
+            .stdout(Stdio::piped())
             .kill_on_drop(true)
-            .output()
+            .spawn()
+            .with_context(|| format!("starting peer {}", self.name))?
+            .wait_with_output()
             .await
-            .with_context(|| format!("starting peer {}", self.name))?;
+            .with_context(|| format!("peer {}", self.name))?;
         let text = String::from_utf8_lossy(&output.stdout);
         let line = text.lines().last().unwrap_or_default();
         if !output.status.success() {
