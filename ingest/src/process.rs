@@ -40,6 +40,9 @@ pub struct ProcessConfig {
     /// How much later than the newest row a row may come, in event time.
     #[serde(with = "span_text")]
     pub allowed_lateness: Span,
+    /// How long, in event time, emitted windows are kept so that late rows can correct them; 0 corrects nothing.
+    #[serde(with = "span_text")]
+    pub corrections: Span,
     /// Live only: rows further ahead of the clock than this are not believed.
     #[serde(with = "span_text")]
     pub max_future_skew: Span,
@@ -66,6 +69,7 @@ impl Default for ProcessConfig {
     fn default() -> Self {
         Self {
             allowed_lateness: Span::from_secs(10),
+            corrections: Span::default(),
             max_future_skew: Span::from_mins(5),
             idle_after: Span::from_mins(5),
             checkpoint_interval: Span::from_secs(1),

@@ -34,7 +34,7 @@ async fn alone_over_the_embedded_broker() {
     let broker = Broker::new(embedded.bootstrap_servers(), &config);
     broker.ensure_topics().await.expect("creates the topics");
 
-    let input = Input::start(&broker, 2);
+    let input = Input::start(&broker, 2, false);
     for kill in 0..KILLS {
         let fatal = Fatal::nth(kill);
         Processor::start(&broker, folder.path(), Role::Alone, fatal).ends_by(fatal, kill).await;
@@ -59,7 +59,7 @@ async fn two_to_four_in_a_group_over_apache_kafka() {
     let broker = Broker::new(kafka.servers(), &config);
     kafka.child().ready(&broker).await;
 
-    let input = Input::start(&broker, 16);
+    let input = Input::start(&broker, 16, true);
     let store = processor::store(&broker, folder.path()).await;
     let start = |member: usize, fatal| {
         // Every other member has a name and comes back under it; the rest are strangers each time.

@@ -193,7 +193,7 @@ pub(crate) fn models() -> SchemaRef {
     ])
 }
 
-/// `open_before + read = emitted + late + dead + filtered + open_after`, in rows. `date` is that of `watermark`, or of
+/// `open_before + read = emitted + corrected + late + dead + filtered + open_after`, in rows. `date` is that of `watermark`, or of
 /// the Unix epoch before there is one.
 pub(crate) fn ledger() -> SchemaRef {
     schema_of(vec![
@@ -206,6 +206,7 @@ pub(crate) fn ledger() -> SchemaRef {
         required("open_before", DataType::Int64),
         required("read", DataType::Int64),
         required("emitted", DataType::Int64),
+        required("corrected", DataType::Int64),
         required("late", DataType::Int64),
         required("dead", DataType::Int64),
         required("filtered", DataType::Int64),

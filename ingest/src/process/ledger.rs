@@ -1,4 +1,5 @@
-//! What became of every row: open_before + read = emitted + late + dead + filtered + open_after, for each shard and epoch.
+//! What became of every row, for each shard and epoch:
+//! open_before + read = emitted + corrected + late + dead + filtered + open_after.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +13,7 @@ use prometheus_client::registry::Registry;
 pub(crate) struct Totals {
     pub(crate) read: Counter,
     pub(crate) emitted: Counter,
+    corrected: Counter,
     pub(crate) late: Counter,
     pub(crate) dead: Counter,
     pub(crate) filtered: Counter,
@@ -35,6 +37,7 @@ impl Totals {
         for (name, help, counter) in [
             ("headroom_process_read_rows", "telemetry rows read", &totals.read),
             ("headroom_process_emitted_rows", "rows in windows that were emitted", &totals.emitted),
+            ("headroom_process_corrected_rows", "late rows that corrected their window", &totals.corrected),
             ("headroom_process_late_rows", "rows that came after their window had closed", &totals.late),
             ("headroom_process_dead_rows", "rows set aside: unreadable or too far in the future", &totals.dead),
             ("headroom_process_filtered_rows", "rows that no feature query reads", &totals.filtered),
@@ -51,6 +54,7 @@ impl Totals {
     pub(crate) fn add(&self, entry: &LedgerEntry) {
         self.read.inc_by(entry.read);
         self.emitted.inc_by(entry.emitted);
+        self.corrected.inc_by(entry.corrected);
         self.late.inc_by(entry.late);
         self.dead.inc_by(entry.dead);
         self.filtered.inc_by(entry.filtered);
@@ -69,6 +73,10 @@ impl Tally {
     /// Rows that were read, whatever becomes of them.
     pub(crate) fn read(&mut self, rows: usize) {
         self.epoch.read += wide(rows);
+    }
+
+    pub(crate) fn corrected(&mut self, rows: usize) {
+        self.epoch.corrected += wide(rows);
     }
 
     pub(crate) fn late(&mut self, rows: usize) {

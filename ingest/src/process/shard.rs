@@ -39,6 +39,9 @@ pub(crate) struct Shard {
     from_offset: Option<i64>,
     /// When rows last came, by the clock.
     last_rows_at: Option<EventTime>,
+    keeps_for_corrections: bool,
+    /// Late rows that correct emitted windows.
+    corrections: Vec<RecordBatch>,
 }
 
 /// An epoch as it is to be made durable.
@@ -63,8 +66,8 @@ impl Shard {
         for query in queries {
             let state = saved.and_then(|saved| saved.queries.iter().find(|state| state.query == query.name()));
             aggregates.push(match state {
-                Some(state) => WindowAggregate::restore(Arc::clone(query), state)?,
-                None => WindowAggregate::new(Arc::clone(query)),
+                Some(state) => WindowAggregate::restore(Arc::clone(query), state)?.with_corrections(config.corrections),
+                None => WindowAggregate::new(Arc::clone(query)).with_corrections(config.corrections),
             });
         }
         let next_offset = saved.and_then(|saved| saved.next_offset);
@@ -86,6 +89,8 @@ impl Shard {
             from_offset: next_offset,
             // A source that is silent after a restart has been silent since then at least.
             last_rows_at: saved.map(|_| now),
+            keeps_for_corrections: config.corrections > Span::default(),
+            corrections: Vec::new(),
         })
     }
 
@@ -179,6 +184,12 @@ impl Shard {
                 promised.map(EventTime::from_micros).filter(|time| latest.is_none_or(|latest| *time <= latest)),
             );
         }
+        let corrections = std::mem::take(&mut self.corrections);
+        if !corrections.is_empty() {
+            for aggregate in &mut self.aggregates {
+                aggregate.correct(corrections.clone()).await?;
+            }
+        }
         if rows.is_empty() {
             return Ok(());
         }
@@ -238,9 +249,7 @@ impl Shard {
         }
         let split = split_rows(batch, self.late_before(), latest)?;
         if split.late.num_rows() > 0 {
-            self.tally.late(split.late.num_rows());
-            self.damage_rows(&split.late);
-            self.output.late(record, &split.late).map_err(failed)?;
+            self.set_aside_late(record, &split.late)?;
         }
         if split.future.num_rows() > 0 {
             self.tally.dead(split.future.num_rows());
@@ -250,6 +259,26 @@ impl Shard {
         self.tally.opened(event_times(&split.on_time), self.pane);
         self.advance(split.newest.map(|newest| newest - self.allowed_lateness));
         Ok((split.on_time.num_rows() > 0).then_some(split.on_time))
+    }
+
+    /// Late rows correct what is kept of their windows; the others are for the late topic.
+    fn set_aside_late(&mut self, record: &Received, late: &RecordBatch) -> Result<(), ProcessError> {
+        let kept_from = if self.keeps_for_corrections {
+            self.aggregates.iter().map(WindowAggregate::kept_from).max().unwrap_or(EventTime::MIN)
+        } else {
+            self.late_before()
+        };
+        let split = split_rows(late, kept_from, None)?;
+        if split.on_time.num_rows() > 0 {
+            self.tally.corrected(split.on_time.num_rows());
+            self.corrections.push(split.on_time);
+        }
+        if split.late.num_rows() > 0 {
+            self.tally.late(split.late.num_rows());
+            self.damage_rows(&split.late);
+            self.output.late(record, &split.late).map_err(failed)?;
+        }
+        Ok(())
     }
 
     /// Rows from before the last pane that has been emitted, or will be in this cycle, are late.

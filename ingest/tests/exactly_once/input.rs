@@ -39,6 +39,7 @@ pub(crate) struct Sent {
     /// The rows that belong into windows.
     pub(crate) kept: Vec<RecordBatch>,
     pub(crate) late: u64,
+    pub(crate) corrected: u64,
     pub(crate) dead: u64,
     pub(crate) rows: u64,
 }
@@ -58,10 +59,11 @@ pub(crate) struct Input {
 }
 
 impl Input {
-    pub(crate) fn start(broker: &Broker, partitions: i32) -> Self {
+    /// Late rows belong into windows as well when they are corrected.
+    pub(crate) fn start(broker: &Broker, partitions: i32, corrects: bool) -> Self {
         let producer = broker.producer().expect("a producer");
         let ended = CancellationToken::new();
-        Self { ended: ended.clone(), task: tokio::spawn(produce(producer, partitions, ended)) }
+        Self { ended: ended.clone(), task: tokio::spawn(produce(producer, partitions, corrects, ended)) }
     }
 
     /// Everything that was sent; after it, each partition has promised that nothing more will come.
@@ -71,14 +73,14 @@ impl Input {
     }
 }
 
-async fn produce(producer: Producer, partitions: i32, ended: CancellationToken) -> Sent {
+async fn produce(producer: Producer, partitions: i32, corrects: bool, ended: CancellationToken) -> Sent {
     let start = EventTime::parse(START).expect("a time");
     let mut sent = Sent::default();
     let mut dice = Dice(0x9E37_79B9_7F4A_7C15);
     let mut parts: Vec<Part> =
         (0..partitions).map(|number| Part { number, time: start, watermark: start - Span::from_hours(1) }).collect();
     while !ended.is_cancelled() {
-        let records = parts.iter_mut().map(|part| record(part, &mut dice, &mut sent)).collect();
+        let records = parts.iter_mut().map(|part| record(part, corrects, &mut dice, &mut sent)).collect();
         producer.send_all(records).await.expect("acknowledged");
         tokio::time::sleep(PAUSE).await;
     }
@@ -90,7 +92,7 @@ async fn produce(producer: Producer, partitions: i32, ended: CancellationToken) 
     sent
 }
 
-fn record(part: &mut Part, dice: &mut Dice, sent: &mut Sent) -> Record {
+fn record(part: &mut Part, corrects: bool, dice: &mut Dice, sent: &mut Sent) -> Record {
     if dice.below(40) == 0 {
         sent.dead += 1;
         sent.rows += 1;
@@ -108,7 +110,13 @@ fn record(part: &mut Part, dice: &mut Dice, sent: &mut Sent) -> Record {
     // All rows of a record are judged by the watermark that stood when it came.
     let closed = part.watermark.floor(PANE);
     let (late, kept): (Vec<_>, Vec<_>) = rows.iter().cloned().partition(|(time, _, _)| *time < closed);
-    sent.late += u64::try_from(late.len()).expect("small");
+    let late_rows = u64::try_from(late.len()).expect("small");
+    if corrects {
+        sent.corrected += late_rows;
+        sent.kept.push(batch(&late));
+    } else {
+        sent.late += late_rows;
+    }
     sent.rows += ROWS;
     if let Some(newest) = kept.iter().map(|(time, _, _)| *time).max() {
         part.watermark = part.watermark.max(newest - LATENESS);

@@ -28,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::input;
 
+/// Of the processors in a group: longer than any row is late.
+const CORRECTIONS: Span = Span::from_hours(1);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where in an epoch a processor dies.
@@ -172,6 +174,7 @@ pub(crate) async fn run_if_told() {
     let config = ProcessConfig {
         idle_after: Span::from_hours(1_000_000),
         checkpoint_interval: Span::from_micros(100_000),
+        corrections: if name.is_some() { CORRECTIONS } else { Span::default() },
         instance: name.clone().filter(|name| !name.is_empty()),
         ..ProcessConfig::default()
     };

@@ -13,6 +13,7 @@ use headroom_proto::EventTime;
 use headroom_proto::schema;
 use headroom_proto::time::Span;
 
+use crate::correct::Corrections;
 use crate::query::Size;
 use crate::session::run;
 use crate::{FeatureQuery, WindowError};
@@ -52,6 +53,7 @@ pub struct WindowAggregate {
     pub(crate) first_row: Option<i64>,
     /// Panes that lack rows, with the watermark at which the first of them was missed.
     pub(crate) damaged: BTreeMap<i64, i64>,
+    pub(crate) corrections: Corrections,
 }
 
 impl WindowAggregate {
@@ -59,7 +61,7 @@ impl WindowAggregate {
     #[must_use]
     pub fn new(query: Arc<FeatureQuery>) -> Self {
         let closed = vec![i64::MIN; query.sizes.len()];
-        Self { query, panes: BTreeMap::new(), closed, first_row: None, damaged: BTreeMap::new() }
+        Self { query, panes: BTreeMap::new(), closed, first_row: None, damaged: BTreeMap::new(), corrections: Corrections::default() }
     }
 
     /// The query.
@@ -91,7 +93,6 @@ impl WindowAggregate {
     /// # Errors
     /// When an expression of the query fails on a row.
     pub async fn push(&mut self, rows: Vec<RecordBatch>) -> Result<(), WindowError> {
-        let query = Arc::clone(&self.query);
         for batch in &rows {
             let first = batch
                 .column_by_name(schema::EVENT_TIME)
@@ -101,6 +102,12 @@ impl WindowAggregate {
                 (known, first) => known.or(first),
             };
         }
+        self.aggregate(rows).await
+    }
+
+    /// Files the rows' states under their panes.
+    pub(crate) async fn aggregate(&mut self, rows: Vec<RecordBatch>) -> Result<(), WindowError> {
+        let query = Arc::clone(&self.query);
         query.input.fill(rows);
         let states = run(&query.partial, &query.context).await.map_err(WindowError::failed(query.name()))?;
         self.file(&states)?;
@@ -122,13 +129,14 @@ impl WindowAggregate {
         }
     }
 
-    /// Emits every window that ends at or before the watermark, and forgets panes that no open window needs.
+    /// Emits what was corrected and every window that ends at or before the watermark, and forgets panes that neither an
+    /// open window nor a correction can need.
     ///
     /// # Errors
     /// When an expression of the query fails.
     pub async fn close(&mut self, watermark: EventTime) -> Result<Vec<Emission>, WindowError> {
         let query = Arc::clone(&self.query);
-        let mut emissions = Vec::new();
+        let mut emissions = self.corrected().await?;
         for (at, size) in query.sizes.iter().enumerate() {
             let until = watermark.floor(size.span).micros();
             let Some(from) = self.closed.get(at).copied() else { continue };
@@ -143,13 +151,15 @@ impl WindowAggregate {
             }
         }
         let oldest_open = self.closed.iter().copied().min().unwrap_or(i64::MIN);
-        self.panes = self.panes.split_off(&oldest_open);
+        let kept_from = self.kept_from().micros();
+        self.panes = self.panes.split_off(&kept_from);
+        self.corrections.forget_before(kept_from);
         self.damaged = self.damaged.split_off(&oldest_open);
         Ok(emissions)
     }
 
     /// All windows of one length in `[from, until)`, in one run.
-    async fn emit(&self, size: &Size, from: i64, until: i64) -> Result<Option<Emission>, WindowError> {
+    pub(crate) async fn emit(&self, size: &Size, from: i64, until: i64) -> Result<Option<Emission>, WindowError> {
         let query = &self.query;
         let mut states: Vec<RecordBatch> =
             self.panes.range(from..until).flat_map(|(_, pane)| pane.batches.iter().cloned()).collect();

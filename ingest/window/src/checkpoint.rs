@@ -43,6 +43,7 @@ impl WindowAggregate {
             first_row_us: self.first_row,
             damaged_us: self.damaged.iter().map(|(start, watermark)| (*start, *watermark)).collect(),
             states: states.to_vec(),
+            revisions: self.corrections.saved(),
         })
     }
 
@@ -59,6 +60,7 @@ impl WindowAggregate {
         aggregate.closed.clone_from(&state.closed_us);
         aggregate.first_row = state.first_row_us;
         aggregate.damaged = state.damaged_us.iter().map(|(start, watermark)| (*start, *watermark)).collect();
+        aggregate.corrections.restore(&state.revisions);
         aggregate.file(&batches)?;
         Ok(aggregate)
     }

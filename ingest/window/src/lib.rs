@@ -7,6 +7,7 @@
 
 mod aggregate;
 mod checkpoint;
+mod correct;
 mod error;
 mod quantile;
 mod query;

@@ -108,6 +108,37 @@ async fn percentiles_are_within_their_stated_error_of_exact_ones() {
 }
 
 #[tokio::test]
+async fn late_rows_correct_their_windows_and_no_others() {
+    let stream = Stream::random(60, 3_000);
+    let query = query(SQL).await;
+    let expected = one_query(SQL, &stream.batches).await;
+    for restarts in [false, true] {
+        let mut aggregate = WindowAggregate::new(Arc::clone(&query)).with_corrections(Span::from_hours(1));
+        let mut newest = Cells::new();
+        let mut emitted = 0;
+        for (at, rows) in stream.batches.iter().enumerate() {
+            if restarts {
+                let saved = aggregate.checkpoint().expect("saves");
+                let restored = WindowAggregate::restore(Arc::clone(&query), &saved).expect("restores");
+                aggregate = restored.with_corrections(Span::from_hours(1));
+            }
+            // Without allowed lateness nearly every batch has rows whose pane has been emitted.
+            let split = split_rows(rows, aggregate.closed_before(), None).expect("splits");
+            aggregate.correct(vec![split.late]).await.expect("corrects");
+            aggregate.push(vec![split.on_time]).await.expect("takes the rows");
+            for emission in aggregate.close(stream.newest[at]).await.expect("closes") {
+                emitted += emission.batch.num_rows();
+                newest.extend(cells(vec![emission]));
+            }
+        }
+        newest.extend(cells(aggregate.close(EventTime::parse("2030-01-01").expect("a date")).await.expect("closes")));
+        assert!(emitted > expected.len(), "{emitted} rows emitted for {} windows: nothing was corrected", expected.len());
+        stream::assert_equal(&newest, &expected, 60);
+        assert_eq!(aggregate.state_rows(), 0, "what cannot be corrected any more is forgotten");
+    }
+}
+
+#[tokio::test]
 async fn a_checkpoint_that_does_not_fit_is_refused() {
     let stream = Stream::random(40, 200);
     let query = query(SQL).await;
