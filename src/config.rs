@@ -11,6 +11,7 @@ use headroom_ingest::collect::signals::SignalEntryConfig;
 use headroom_ingest::process::ProcessConfig;
 use headroom_ingest::store::StoreConfig;
 use headroom_ingest_broker::BrokerConfig;
+use headroom_ingest_lake::flight::FlightConfig;
 use headroom_ingest_window::{FeatureConfig, FeatureQuery};
 use serde::{Deserialize, Serialize};
 
@@ -39,6 +40,8 @@ pub(crate) struct Config {
     pub(crate) process: ProcessConfig,
     /// The lake's writer.
     pub(crate) store: StoreConfig,
+    /// The tables for planners' clients, over Flight SQL.
+    pub(crate) flight: FlightConfig,
     /// Forecasts.
     pub(crate) forecast: ForecasterConfig,
     /// Plans and actions.
@@ -116,7 +119,7 @@ impl Config {
     fn paths(&mut self) -> Vec<&mut PathBuf> {
         let replay =
             self.collect.replay.iter_mut().flat_map(|replay| [Some(&mut replay.file), replay.signals.as_mut()]);
-        let paths = replay.chain([self.actuate.policy_file.as_mut()]).flatten();
+        let paths = replay.chain([self.actuate.policy_file.as_mut(), self.flight.token_file.as_mut()]).flatten();
         paths.filter(|path| !path.as_os_str().is_empty()).collect()
     }
 
@@ -139,6 +142,7 @@ impl Config {
         }
         let replay = self.collect.replay.iter().flat_map(ReplayConfig::problems);
         problems.extend(replay.map(|problem| format!("collect.replay: {problem}")));
+        problems.extend(self.flight.problems(&self.grpc.listen).iter().map(|problem| format!("flight.{problem}")));
         problems.extend(self.forecast.engine().err().map(|error| format!("forecast: {error}")));
         problems.extend(self.actuate.problems().into_iter().map(|problem| format!("actuate: {problem}")));
         if problems.is_empty() { Ok(()) } else { Err(problems) }

@@ -15,7 +15,7 @@ use headroom_ingest::store::{StoreHandle, StoreService};
 #[cfg(feature = "embedded-broker")]
 use headroom_ingest_broker::embedded::Embedded;
 use headroom_ingest_broker::{Broker, BrokerConfig};
-use headroom_ingest_lake::Lake;
+use headroom_ingest_lake::{Lake, flight};
 use headroom_proto::status::StageStatus;
 use headroom_proto::{Clock, EventTime};
 use object_store::local::LocalFileSystem;
@@ -233,6 +233,8 @@ impl Ground<'_> {
                 StoreService::new(self.config.store.clone(), self.broker.clone(), Arc::clone(lake), registry)
             });
             stages.store = Some(handle);
+            let flight = self.metrics.register(|registry| flight::endpoint(Arc::clone(lake), &self.config.flight, registry));
+            *routes = std::mem::take(routes).add_service(flight?);
             self.spawn(tasks, "store", |shutdown| service.run(shutdown));
         }
         if self.wants(Stage::Process) {

@@ -8,17 +8,19 @@
 mod commit;
 mod error;
 mod files;
+pub mod flight;
 mod lake;
 mod positions;
 mod query;
 mod schema;
 mod session;
 mod table;
+mod views;
 
 pub use commit::{Appended, Commit};
 pub use error::LakeError;
 pub use files::Compaction;
 pub use lake::{Lake, TableState};
-pub use query::{QueryLimits, Rows};
+pub use query::{Planned, QueryLimits, Rows};
 pub use schema::{DATE, date_of, quantile_column};
 pub use table::Table;

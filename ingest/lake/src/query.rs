@@ -4,12 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::catalog::TableProvider;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::error::DataFusionError;
 use datafusion::execution::{SendableRecordBatchStream, SessionState};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::prelude::{SQLOptions, SessionContext};
+use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
@@ -17,7 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::{Lake, LakeError, Table, session};
+use crate::{Lake, LakeError, Table, session, views};
 
 const BATCHES_AHEAD: usize = 2;
 
@@ -40,6 +42,21 @@ impl Default for QueryLimits {
     }
 }
 
+/// What a question would give.
+#[derive(Clone, Debug)]
+pub struct Planned {
+    /// The columns of the answer.
+    pub schema: SchemaRef,
+    /// The parameters by their names, in order; a type that cannot be told is text.
+    pub parameters: Schema,
+}
+
+struct Question {
+    sql: String,
+    parameters: Vec<ScalarValue>,
+    limits: QueryLimits,
+}
+
 /// The rows of an answer, as they come. Dropping it ends the query.
 pub struct Rows {
     schema: SchemaRef,
@@ -57,13 +74,44 @@ impl Lake {
     /// # Errors
     /// When the text is not one statement that only reads, names what does not exist, or needs more than its limits.
     pub async fn query(&self, sql: &str, limits: &QueryLimits) -> Result<Rows, LakeError> {
+        self.query_with(sql, Vec::new(), limits).await
+    }
+
+    /// What a question would give and what it asks for, without an answer.
+    ///
+    /// # Errors
+    /// As [`Lake::query`].
+    pub async fn plan(&self, sql: &str) -> Result<Planned, LakeError> {
+        let limits = QueryLimits::default();
+        let context = session::for_reading(&limits).map_err(|error| LakeError::Query(Box::new(error)))?;
+        self.register(&context).await?;
+        let plan = logical(&context, sql, &limits).await?;
+        let types = plan.get_parameter_types().map_err(|error| failed(error, &limits))?;
+        let mut types: Vec<_> = types.into_iter().collect();
+        types.sort_by_key(|(name, _)| name.trim_start_matches('$').parse::<usize>().unwrap_or(usize::MAX));
+        let field = |(name, kind): (String, Option<DataType>)| Field::new(name, kind.unwrap_or(DataType::Utf8), true);
+        let parameters = Schema::new(types.into_iter().map(field).collect::<Vec<_>>());
+        Ok(Planned { schema: Arc::clone(plan.schema().inner()), parameters })
+    }
+
+    /// Asks one question whose parameters `$1`, `$2` ... have these values.
+    ///
+    /// # Errors
+    /// As [`Lake::query`], and when values are missing or do not fit.
+    pub async fn query_with(
+        &self,
+        sql: &str,
+        parameters: Vec<ScalarValue>,
+        limits: &QueryLimits,
+    ) -> Result<Rows, LakeError> {
         let deadline = Instant::now() + limits.time;
         let context = session::for_reading(limits).map_err(|error| LakeError::Query(Box::new(error)))?;
         self.register(&context).await?;
         let (planned, plan) = oneshot::channel();
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let mut running = JoinSet::new();
-        running.spawn_on(run(context, sql.to_owned(), limits.clone(), planned, sender), self.query_threads()?);
+        let question = Question { sql: sql.to_owned(), parameters, limits: limits.clone() };
+        running.spawn_on(run(context, question, planned, sender), self.query_threads()?);
         let rows = |schema| Rows {
             schema,
             batches,
@@ -94,7 +142,8 @@ impl Lake {
             };
             context.register_table(table.name(), provider).map_err(|error| LakeError::Query(Box::new(error)))?;
         }
-        Ok(())
+        let (windows, forecasts) = (self.schema(Table::Windows).await?, self.schema(Table::Forecasts).await?);
+        views::register(context, &windows, &forecasts).await.map_err(|error| LakeError::Query(Box::new(error)))
     }
 }
 
@@ -167,12 +216,11 @@ impl std::fmt::Debug for Rows {
 /// asker's deadline holds.
 async fn run(
     context: SessionContext,
-    sql: String,
-    limits: QueryLimits,
+    question: Question,
     planned: oneshot::Sender<Result<SchemaRef, LakeError>>,
     batches: mpsc::Sender<Result<RecordBatch, DataFusionError>>,
 ) {
-    let (mut stream, answer) = match begin(&context, &sql, &limits).await {
+    let (mut stream, answer) = match begin(&context, question).await {
         Ok(stream) => {
             let schema = stream.schema();
             (Some(stream), Ok(schema))
@@ -191,11 +239,18 @@ async fn run(
     }
 }
 
-async fn begin(
-    context: &SessionContext,
-    sql: &str,
-    limits: &QueryLimits,
-) -> Result<SendableRecordBatchStream, LakeError> {
+async fn begin(context: &SessionContext, question: Question) -> Result<SendableRecordBatchStream, LakeError> {
+    let limits = &question.limits;
+    let mut plan = logical(context, &question.sql, limits).await?;
+    if !question.parameters.is_empty() {
+        plan = plan.with_param_values(question.parameters).map_err(|error| failed(error, limits))?;
+    }
+    let frame = context.execute_logical_plan(plan).await.map_err(|error| failed(error, limits))?;
+    frame.execute_stream().await.map_err(|error| failed(error, limits))
+}
+
+/// The plan of a statement that only reads.
+async fn logical(context: &SessionContext, sql: &str, limits: &QueryLimits) -> Result<LogicalPlan, LakeError> {
     let state = context.state();
     let dialect = state.config_options().sql_parser.dialect;
     let statement = state.sql_to_statement(sql, &dialect).map_err(|error| LakeError::Sql(described(&error)))?;
@@ -208,8 +263,7 @@ async fn begin(
     };
     let options = SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false);
     options.verify_plan(&plan).map_err(|_| LakeError::ReadOnly(first_words(sql)))?;
-    let frame = context.execute_logical_plan(plan).await.map_err(|error| failed(error, limits))?;
-    frame.execute_stream().await.map_err(|error| failed(error, limits))
+    Ok(plan)
 }
 
 fn only_reads(statement: &Statement) -> bool {

@@ -1,0 +1,222 @@
+//! Flight SQL: the tables for every client that speaks Arrow, read-only, authenticated and within limits.
+//!
+//! A statement travels in its ticket, so any server over the same lake can answer it. Prepared statements are this
+//! server's own, bounded in number. The protocol: <https://arrow.apache.org/docs/format/FlightSql.html>.
+
+mod auth;
+mod catalog;
+mod service;
+
+use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arrow::datatypes::SchemaRef;
+use arrow_flight::flight_service_server::FlightServiceServer;
+use datafusion::scalar::ScalarValue;
+use headroom_proto::time::{Span, span_text};
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::registry::Registry;
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Semaphore, oneshot};
+use tonic::service::interceptor::InterceptedService;
+
+pub use auth::{Auth, TokenError};
+
+use crate::{Lake, QueryLimits};
+
+/// Settings of the Flight SQL endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FlightConfig {
+    /// A file with a `name:token` in each line; without one, anyone who can connect may ask.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_file: Option<PathBuf>,
+    /// Rows of an answer; a query that has more fails.
+    pub max_rows: usize,
+    /// From a query's start to its last row.
+    #[serde(with = "span_text")]
+    pub max_time: Span,
+    /// Memory of a query's sorts, joins and aggregations, in bytes.
+    pub max_memory_bytes: usize,
+    /// Disk for what does not fit into that memory, in bytes.
+    pub max_spill_bytes: u64,
+    /// Queries that run at once; others wait.
+    pub max_queries: usize,
+    /// Prepared statements that are kept; beyond, the one that was used longest ago is dropped.
+    pub max_prepared: usize,
+}
+
+impl Default for FlightConfig {
+    fn default() -> Self {
+        Self {
+            token_file: None,
+            max_rows: 10_000_000,
+            max_time: Span::from_mins(1),
+            max_memory_bytes: 256 << 20,
+            max_spill_bytes: 1 << 30,
+            max_queries: 4,
+            max_prepared: 1_000,
+        }
+    }
+}
+
+impl FlightConfig {
+    /// What is wrong with the settings, when they are to be served on this address.
+    #[must_use]
+    pub fn problems(&self, listen: &str) -> Vec<String> {
+        let is_local = listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
+        match &self.token_file {
+            Some(file) => Auth::from_file(file).err().map(|error| error.to_string()).into_iter().collect(),
+            None if is_local => Vec::new(),
+            None => vec![format!("token_file: {listen} can be reached from elsewhere: name a file with `name:token` lines")],
+        }
+    }
+
+    fn limits(&self) -> QueryLimits {
+        QueryLimits {
+            rows: Some(self.max_rows),
+            memory_bytes: self.max_memory_bytes,
+            spill_bytes: self.max_spill_bytes,
+            time: Duration::from_micros(self.max_time.micros().unsigned_abs()),
+        }
+    }
+}
+
+/// What the endpoint has done since its start.
+#[derive(Clone, Debug, Default)]
+struct Counts {
+    queries: Counter,
+    rows: Counter,
+    refused: Counter,
+    cancelled: Counter,
+}
+
+impl Counts {
+    fn register(registry: &mut Registry) -> Self {
+        let counts = Self::default();
+        for (name, help, counter) in [
+            ("headroom_flight_queries", "queries that were begun", &counts.queries),
+            ("headroom_flight_rows", "rows that were handed out", &counts.rows),
+            ("headroom_flight_refused", "requests that were not understood or would have changed something", &counts.refused),
+            ("headroom_flight_cancelled", "queries that their askers cancelled", &counts.cancelled),
+        ] {
+            registry.register(name, help, counter.clone());
+        }
+        counts
+    }
+}
+
+/// The endpoint, to be served on a gRPC listener.
+pub type FlightEndpoint = InterceptedService<FlightServiceServer<FlightSql>, Auth>;
+
+/// A Flight SQL endpoint over a lake.
+///
+/// # Errors
+/// When the token file cannot be read or holds no token.
+pub fn endpoint(
+    lake: Arc<Lake>,
+    config: &FlightConfig,
+    registry: &mut Registry,
+) -> Result<FlightEndpoint, TokenError> {
+    let auth = match &config.token_file {
+        Some(file) => Auth::from_file(file)?,
+        None => Auth::open(),
+    };
+    let service = FlightSql {
+        lake,
+        limits: config.limits(),
+        permits: Arc::new(Semaphore::new(config.max_queries.max(1))),
+        max_prepared: config.max_prepared.max(1),
+        running: Arc::default(),
+        prepared: Mutex::default(),
+        names: RandomState::new(),
+        counts: Counts::register(registry),
+    };
+    Ok(FlightServiceServer::with_interceptor(service, auth))
+}
+
+/// The service behind the endpoint.
+#[derive(Debug)]
+pub struct FlightSql {
+    lake: Arc<Lake>,
+    limits: QueryLimits,
+    permits: Arc<Semaphore>,
+    max_prepared: usize,
+    running: Running,
+    prepared: Mutex<HashMap<String, Prepared>>,
+    names: RandomState,
+    counts: Counts,
+}
+
+/// Queries that run, by their handle: whoever sends, cancels.
+type Running = Arc<Mutex<HashMap<String, oneshot::Sender<()>>>>;
+
+/// A prepared statement.
+#[derive(Clone, Debug)]
+struct Prepared {
+    sql: String,
+    schema: SchemaRef,
+    parameters: Vec<ScalarValue>,
+    /// Grows with each use of any statement.
+    used: u64,
+}
+
+impl FlightSql {
+    /// A name that nobody can guess.
+    fn new_handle(&self) -> String {
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let part = |salt: u64| {
+            let mut hasher = self.names.build_hasher();
+            hasher.write_u64(count);
+            hasher.write_u64(salt);
+            hasher.finish()
+        };
+        format!("{:016x}{:016x}", part(0), part(1))
+    }
+
+    fn keep(&self, handle: String, prepared: Prepared) {
+        let mut all = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        while all.len() >= self.max_prepared {
+            let Some(oldest) = all.iter().min_by_key(|(_, one)| one.used).map(|(name, _)| name.clone()) else { break };
+            all.remove(&oldest);
+        }
+        all.insert(handle, prepared);
+    }
+
+    fn used(&self) -> u64 {
+        static USES: AtomicU64 = AtomicU64::new(0);
+        USES.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn find(&self, handle: &str) -> Option<Prepared> {
+        let mut all = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        let found = all.get_mut(handle)?;
+        found.used = self.used();
+        Some(found.clone())
+    }
+
+    /// Sets a prepared statement's parameters.
+    fn bind(&self, handle: &str, parameters: Vec<ScalarValue>) -> bool {
+        let mut all = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get_mut(handle).map(|found| found.parameters = parameters).is_some()
+    }
+
+    fn forget(&self, handle: &str) {
+        self.prepared.lock().unwrap_or_else(PoisonError::into_inner).remove(handle);
+    }
+
+    /// Ends a query; false when none runs under this handle.
+    fn cancel(&self, handle: &str) -> bool {
+        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(handle);
+        running.is_some_and(|running| running.send(()).is_ok())
+    }
+}
+
+#[cfg(test)]
+mod tests;
