@@ -37,7 +37,7 @@ def main() -> None:
     options = {}
     if len(sys.argv) > 2:
         options[adbc_driver_flightsql.DatabaseOptions.AUTHORIZATION_HEADER.value] = f"Bearer {sys.argv[2]}"
-    with adbc_driver_flightsql.dbapi.connect(address, db_kwargs=options) as connection:
+    with adbc_driver_flightsql.dbapi.connect(address, db_kwargs=options, autocommit=True) as connection:
         for question, sql in QUESTIONS.items():
             with connection.cursor() as cursor:
                 cursor.execute(sql)

@@ -27,7 +27,7 @@ def refused(action, *parts: str) -> None:
 
 def adbc() -> None:
     header = adbc_driver_flightsql.DatabaseOptions.AUTHORIZATION_HEADER.value
-    with adbc_driver_flightsql.dbapi.connect(address, db_kwargs={header: f"Bearer {token}"}) as connection:
+    with adbc_driver_flightsql.dbapi.connect(address, db_kwargs={header: f"Bearer {token}"}, autocommit=True) as connection:
         info = connection.adbc_get_info()
         assert info["vendor_name"] == "Headroom", info
         tables = connection.adbc_get_objects(depth="tables").read_all().to_pylist()
@@ -53,13 +53,13 @@ def adbc() -> None:
             with connection.cursor() as cursor:
                 refused(lambda: cursor.execute(statement), "read-only")
     with adbc_driver_flightsql.dbapi.connect(
-        address, db_kwargs={"username": "planner", "password": token}
+        address, db_kwargs={"username": "planner", "password": token}, autocommit=True
     ) as connection, connection.cursor() as cursor:
         cursor.execute(COUNT)
         assert cursor.fetchone() == (expected,)
 
     def stranger() -> None:
-        with adbc_driver_flightsql.dbapi.connect(address) as connection, connection.cursor() as cursor:
+        with adbc_driver_flightsql.dbapi.connect(address, autocommit=True) as connection, connection.cursor() as cursor:
             cursor.execute(COUNT)
 
     refused(stranger, "Bearer", "nauthenticated", "UNAUTHENTICATED")
@@ -100,8 +100,8 @@ def files() -> None:
     found = duckdb.execute(
         "SELECT count(*), sum(requests_per_s) FROM read_parquet(?, hive_partitioning = true) WHERE window_size_s = 300",
         [paths],
-    ).fetchone()
-    assert found[0] == expected and abs(found[1] - total) < 1e-6 * abs(total), found
+    ).fetchall()
+    assert found[0][0] == expected and abs(found[0][1] - total) < 1e-6 * abs(total), found
     dataset = table.to_pyarrow_dataset()  # noqa: F841: DuckDB finds it by its name
     assert duckdb.sql("SELECT count(*) FROM dataset WHERE window_size_s = 300").fetchall() == [(expected,)]
 
