@@ -233,7 +233,8 @@ impl Ground<'_> {
                 StoreService::new(self.config.store.clone(), self.broker.clone(), Arc::clone(lake), registry)
             });
             stages.store = Some(handle);
-            let flight = self.metrics.register(|registry| flight::endpoint(Arc::clone(lake), &self.config.flight, registry));
+            let flight =
+                self.metrics.register(|registry| flight::endpoint(Arc::clone(lake), &self.config.flight, registry));
             *routes = std::mem::take(routes).add_service(flight?);
             self.spawn(tasks, "store", |shutdown| service.run(shutdown));
         }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use arrow::array::{
-    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray, new_null_array,
+    ArrayRef, BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    new_null_array,
 };
 use headroom_proto::{EventTime, Span, schema};
 
@@ -62,7 +63,7 @@ impl Workload {
             let share = f64::from(u32::try_from((dice >> 11) & 0xFFFF_FFFF)?) / f64::from(u32::MAX);
             durations.push(0.5 * 10_000_f64.powf(share * share));
             rows.push(i64::try_from((dice >> 20) % 500)?);
-            errors.push((dice >> 30) % 200 == 0);
+            errors.push((dice >> 30).is_multiple_of(200));
         }
         let count = times.len();
         let schema = schema::queries();

@@ -73,7 +73,9 @@ impl FlightConfig {
         match &self.token_file {
             Some(file) => Auth::from_file(file).err().map(|error| error.to_string()).into_iter().collect(),
             None if is_local => Vec::new(),
-            None => vec![format!("token_file: {listen} can be reached from elsewhere: name a file with `name:token` lines")],
+            None => {
+                vec![format!("token_file: {listen} can be reached from elsewhere: name a file with `name:token` lines")]
+            }
         }
     }
 
@@ -102,7 +104,11 @@ impl Counts {
         for (name, help, counter) in [
             ("headroom_flight_queries", "queries that were begun", &counts.queries),
             ("headroom_flight_rows", "rows that were handed out", &counts.rows),
-            ("headroom_flight_refused", "requests that were not understood or would have changed something", &counts.refused),
+            (
+                "headroom_flight_refused",
+                "requests that were not understood or would have changed something",
+                &counts.refused,
+            ),
             ("headroom_flight_cancelled", "queries that their askers cancelled", &counts.cancelled),
         ] {
             registry.register(name, help, counter.clone());
@@ -118,11 +124,7 @@ pub type FlightEndpoint = InterceptedService<FlightServiceServer<FlightSql>, Aut
 ///
 /// # Errors
 /// When the token file cannot be read or holds no token.
-pub fn endpoint(
-    lake: Arc<Lake>,
-    config: &FlightConfig,
-    registry: &mut Registry,
-) -> Result<FlightEndpoint, TokenError> {
+pub fn endpoint(lake: Arc<Lake>, config: &FlightConfig, registry: &mut Registry) -> Result<FlightEndpoint, TokenError> {
     let auth = match &config.token_file {
         Some(file) => Auth::from_file(file)?,
         None => Auth::open(),

@@ -56,7 +56,9 @@ impl Auth {
                 .split_once(':')
                 .map(|(name, token)| (name.trim(), token.trim()))
                 .filter(|(name, token)| !name.is_empty() && token.len() >= 16)
-                .ok_or_else(|| failed(format!("line {line}: write `name:token` with a token of 16 characters or more")))?;
+                .ok_or_else(|| {
+                    failed(format!("line {line}: write `name:token` with a token of 16 characters or more"))
+                })?;
             names.insert(hashed(token), name.to_owned());
         }
         if names.is_empty() {

@@ -21,8 +21,8 @@ use arrow_flight::sql::{
     CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
-    Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor, FlightEndpoint,
-    FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, SchemaAsIpc, Ticket,
+    Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor,
+    FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, SchemaAsIpc, Ticket,
 };
 use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
@@ -61,32 +61,32 @@ impl FlightSql {
             .map_err(|_| Status::resource_exhausted("too many queries run at once: try again later"))?
             .map_err(|error| Status::internal(error.to_string()))?;
         self.counts.queries.inc();
-        let rows =
-            self.lake.query_with(sql, parameters, &self.limits).await.map_err(|error| self.refused(error))?;
+        let rows = self.lake.query_with(sql, parameters, &self.limits).await.map_err(|error| self.refused(error))?;
         let (cancel, cancelled) = oneshot::channel();
         self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(handle.clone(), cancel);
         let schema = plain_schema(&rows.schema());
         let counts = self.counts.clone();
         let entry = Entry { running: std::sync::Arc::clone(&self.running), handle };
         let state = (rows, cancelled, Some((permit, entry)), std::sync::Arc::clone(&schema), counts);
-        let batches = futures::stream::unfold(state, |(mut rows, mut cancelled, mut held, schema, counts)| async move {
-            held.as_ref()?;
-            let next = tokio::select! {
-                biased;
-                Ok(()) = &mut cancelled => {
-                    counts.cancelled.inc();
-                    Some(Err(Status::cancelled("the query was cancelled")))
+        let batches =
+            futures::stream::unfold(state, |(mut rows, mut cancelled, mut held, schema, counts)| async move {
+                held.as_ref()?;
+                let next = tokio::select! {
+                    biased;
+                    Ok(()) = &mut cancelled => {
+                        counts.cancelled.inc();
+                        Some(Err(Status::cancelled("the query was cancelled")))
+                    }
+                    next = next_of(&mut rows) => next,
+                };
+                if let Some(Ok(batch)) = &next {
+                    counts.rows.inc_by(u64::try_from(batch.num_rows()).unwrap_or(0));
+                } else {
+                    held = None;
                 }
-                next = next_of(&mut rows) => next,
-            };
-            if let Some(Ok(batch)) = &next {
-                counts.rows.inc_by(u64::try_from(batch.num_rows()).unwrap_or(0));
-            } else {
-                held = None;
-            }
-            let item = next?.and_then(|batch| plain(&batch, &schema).map_err(|e| Status::internal(e.to_string())));
-            Some((item, (rows, cancelled, held, schema, counts)))
-        });
+                let item = next?.and_then(|batch| plain(&batch, &schema).map_err(|e| Status::internal(e.to_string())));
+                Some((item, (rows, cancelled, held, schema, counts)))
+            });
         Ok(encoded(schema, batches))
     }
 
@@ -102,7 +102,8 @@ impl FlightSql {
         for ticket in tickets {
             let message = arrow_flight::sql::Any::decode(ticket.ticket.as_ref()).ok();
             let statement = message.as_ref().and_then(|any| any.unpack::<TicketStatementQuery>().ok()).flatten();
-            let prepared = message.as_ref().and_then(|any| any.unpack::<CommandPreparedStatementQuery>().ok()).flatten();
+            let prepared =
+                message.as_ref().and_then(|any| any.unpack::<CommandPreparedStatementQuery>().ok()).flatten();
             let handle = statement
                 .map(|statement| split_ticket(&statement.statement_handle).map(|(handle, _)| handle.to_owned()))
                 .unwrap_or_else(|| {
@@ -140,12 +141,14 @@ async fn next_of(rows: &mut Rows) -> Option<Result<RecordBatch, Status>> {
 }
 
 fn status(error: LakeError) -> Status {
-    match &error {
-        LakeError::Limit { .. } => Status::resource_exhausted(error.to_string()),
-        LakeError::UnknownTable { .. } => Status::not_found(error.to_string()),
-        _ if error.is_users_fault() => Status::invalid_argument(error.to_string()),
-        _ => Status::internal(error.to_string()),
+    let message = error.to_string();
+    if matches!(error, LakeError::Limit { .. }) {
+        return Status::resource_exhausted(message);
     }
+    if matches!(error, LakeError::UnknownTable { .. }) {
+        return Status::not_found(message);
+    }
+    if error.is_users_fault() { Status::invalid_argument(message) } else { Status::internal(message) }
 }
 
 fn encoded(schema: SchemaRef, batches: impl Stream<Item = Result<RecordBatch, Status>> + Send + 'static) -> Answer {
@@ -204,8 +207,9 @@ fn internal(error: impl std::fmt::Display) -> Status {
 }
 
 fn schema_bytes(schema: &Schema) -> Result<Bytes, Status> {
-    let IpcMessage(bytes) =
-        SchemaAsIpc::new(schema, &IpcWriteOptions::default()).try_into().map_err(|e: arrow::error::ArrowError| internal(e))?;
+    let IpcMessage(bytes) = SchemaAsIpc::new(schema, &IpcWriteOptions::default())
+        .try_into()
+        .map_err(|e: arrow::error::ArrowError| internal(e))?;
     Ok(bytes)
 }
 
@@ -282,8 +286,10 @@ impl FlightSqlService for FlightSql {
             return Err(Status::invalid_argument(format!("{rows} rows of parameters: send one")));
         }
         let first = batches.iter().find(|batch| batch.num_rows() == 1);
-        let values = first.into_iter().flat_map(RecordBatch::columns).map(|column| ScalarValue::try_from_array(column, 0));
-        let values = values.collect::<Result<Vec<_>, _>>().map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let values =
+            first.into_iter().flat_map(RecordBatch::columns).map(|column| ScalarValue::try_from_array(column, 0));
+        let values =
+            values.collect::<Result<Vec<_>, _>>().map_err(|error| Status::invalid_argument(error.to_string()))?;
         self.bind(&handle, values);
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(query.prepared_statement_handle) })
     }

@@ -112,7 +112,12 @@ async fn only_known_tokens_pass() {
 #[test]
 fn a_token_file_that_cannot_be_used_says_why_and_tells_no_token() {
     let file = tempfile::NamedTempFile::new().expect("a file");
-    for (text, part) in [("", "no token"), ("planner", "line 1"), ("# x\nplanner:short-secret", "line 2"), (":secretsecretsecret", "line 1")] {
+    for (text, part) in [
+        ("", "no token"),
+        ("planner", "line 1"),
+        ("# x\nplanner:short-secret", "line 2"),
+        (":secretsecretsecret", "line 1"),
+    ] {
         std::fs::write(file.path(), text).expect("writes");
         let error = Auth::from_file(file.path()).expect_err(text).to_string();
         assert!(error.contains(part) && !error.contains("secret"), "{error}");
@@ -127,7 +132,12 @@ fn a_token_file_that_cannot_be_used_says_why_and_tells_no_token() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn limits_are_errors_and_not_short_answers() {
-    let config = FlightConfig { max_rows: 1_000, max_memory_bytes: 4 << 20, max_spill_bytes: 1 << 20, ..FlightConfig::default() };
+    let config = FlightConfig {
+        max_rows: 1_000,
+        max_memory_bytes: 4 << 20,
+        max_spill_bytes: 1 << 20,
+        ..FlightConfig::default()
+    };
     let served = served(config).await;
     let mut client = served.client().await;
     let all = ask(&mut client, "SELECT value FROM generate_series(1, 1000)").await.expect("answers");
