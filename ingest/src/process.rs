@@ -14,6 +14,7 @@ mod checkpoint;
 mod ledger;
 mod output;
 mod shard;
+mod signals;
 mod work;
 
 use std::collections::BTreeMap;
@@ -43,6 +44,9 @@ pub struct ProcessConfig {
     /// How long, in event time, emitted windows are kept so that late rows can correct them; 0 corrects nothing.
     #[serde(with = "span_text")]
     pub corrections: Span,
+    /// Put what was known of event signals beside each window: `signals_active`, `signals_next_start_s` and
+    /// `signals_weighted_audience`.
+    pub signal_features: bool,
     /// Live only: rows further ahead of the clock than this are not believed.
     #[serde(with = "span_text")]
     pub max_future_skew: Span,
@@ -70,6 +74,7 @@ impl Default for ProcessConfig {
         Self {
             allowed_lateness: Span::from_secs(10),
             corrections: Span::default(),
+            signal_features: true,
             max_future_skew: Span::from_mins(5),
             idle_after: Span::from_mins(5),
             checkpoint_interval: Span::from_secs(1),

@@ -14,6 +14,7 @@ use headroom_proto::{Clock, EventTime, codec, headers, schema};
 use super::checkpoint::FORMAT;
 use super::ledger::Tally;
 use super::output::Output;
+use super::signals::SignalFeatures;
 use super::{ProcessConfig, ProcessError};
 
 /// One shard.
@@ -210,10 +211,13 @@ impl Shard {
     }
 
     /// Puts the windows that have closed into the output.
-    pub(crate) async fn close(&mut self) -> Result<(), ProcessError> {
+    pub(crate) async fn close(&mut self, signals: Option<&SignalFeatures>) -> Result<(), ProcessError> {
         let Some(watermark) = self.watermark else { return Ok(()) };
         for aggregate in &mut self.aggregates {
-            for emission in aggregate.close(watermark).await? {
+            for mut emission in aggregate.close(watermark).await? {
+                if let Some(signals) = signals {
+                    emission.batch = signals.beside(&emission.batch).map_err(|error| failed(error.into()))?;
+                }
                 self.is_dirty = true;
                 self.tally.windows(emission.batch.num_rows());
                 self.output.windows(&self.name, &mut self.sequence, watermark, &emission).map_err(failed)?;

@@ -87,6 +87,56 @@ async fn bad_payload() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_holds_too_much_is_refused_and_goes_on_under_a_higher_limit() {
+    let store = Arc::new(object_store::memory::InMemory::new());
+    let broker = crate::test_broker::TestBroker::start().await;
+    harness::publish(&broker, &[steady("orders", 0..200)]).await;
+    for limits in [(5, usize::MAX), (usize::MAX, 100)] {
+        let config = ProcessConfig { max_state_rows: limits.0, max_state_bytes: limits.1, ..ProcessConfig::default() };
+        let error = harness::ends(&broker, config, Arc::clone(&store)).await.expect_err("is full");
+        assert!(matches!(error, ProcessError::StateFull { .. }), "{error}");
+        let text = error.to_string();
+        assert!(text.contains("headroom.telemetry.metrics/0") && text.contains("process.max_state_rows"), "{text}");
+    }
+    let windows = harness::goes_on(&broker, ProcessConfig::default(), store).await;
+    assert_eq!(windows, 18 + 3, "10 s and 1 min windows of 200 s, with 10 s of allowed lateness");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn windows_know_the_signals_that_were_announced_by_their_end() {
+    let broker = crate::test_broker::TestBroker::start().await;
+    let start = harness::start();
+    let signal = |status, revision, announced: i64, from: i64, to: i64| {
+        let at = |second: i64| (start + Span::from_secs(second)).micros();
+        headroom_proto::v1::Signal {
+            signal_id: "sale".to_owned(),
+            revision,
+            status,
+            announced_at_us: at(announced),
+            starts_at_us: at(from),
+            ends_at_us: at(to),
+            audience_size: Some(1_000),
+            weight: 0.5,
+            workloads: vec!["orders".to_owned()],
+            ..headroom_proto::v1::Signal::default()
+        }
+    };
+    let (announced, cancelled) =
+        (headroom_proto::v1::SignalStatus::Announced.into(), headroom_proto::v1::SignalStatus::Cancelled.into());
+    harness::announce(&broker, &[signal(announced, 1, 15, 50, 70), signal(cancelled, 2, 65, 50, 70)]).await;
+    harness::publish(&broker, &[steady("orders", 0..100), steady("search", 0..100)]).await;
+    harness::goes_on(&broker, ProcessConfig::default(), Arc::new(object_store::memory::InMemory::new())).await;
+    let of_orders: Vec<_> = harness::signals_seen(&broker, "orders").await;
+    let quiet = (0.0, None, 0.0);
+    let active = (1.0, None, 500.0);
+    let ahead = |seconds: f64| (0.0, Some(seconds), 0.0);
+    // Announced at second 15, from second 50 on, cancelled at second 65.
+    let expected = [quiet, ahead(30.0), ahead(20.0), ahead(10.0), ahead(0.0), active, quiet, quiet];
+    assert_eq!(of_orders, expected);
+    assert!(harness::signals_seen(&broker, "search").await.iter().all(|seen| *seen == quiet));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_checkpoint_that_cannot_be_used_is_named() {
     let store = Arc::new(object_store::memory::InMemory::new());
     let scenario = Scenario { name: "", idle_after: NEVER, steps: vec![steady("orders", 0..30)], incomplete: vec![] };

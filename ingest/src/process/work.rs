@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use super::checkpoint::Written;
 use super::output;
 use super::shard::{Epoch, Shard, shard_name, telemetry_of};
+use super::signals::SignalFeatures;
 use super::{Membership, ProcessError, ProcessService};
 
 const TOPICS: [Topic; 2] = [Topic::Metrics, Topic::Queries];
@@ -30,6 +31,7 @@ pub(super) struct Work {
     consumer: Consumer,
     producer: Producer,
     shards: BTreeMap<Key, Shard>,
+    signals: Option<SignalFeatures>,
     last_checkpoint: Instant,
     /// How long the last checkpoint took.
     checkpoint_took: Duration,
@@ -43,12 +45,15 @@ impl Work {
         let (group, instance) = (&service.config.group, service.config.instance.as_deref());
         let consumer = service.broker.member(group, instance)?;
         let producer = service.broker.producer()?;
+        let signals =
+            if service.config.signal_features { Some(SignalFeatures::begin(&service.broker).await?) } else { None };
         let mut work = Self {
             service,
             queries,
             consumer,
             producer,
             shards: BTreeMap::new(),
+            signals,
             last_checkpoint: Instant::now(),
             checkpoint_took: Duration::ZERO,
         };
@@ -76,12 +81,15 @@ impl Work {
             }
         }
         self.service.handle.update(|status| status.records_in += wide(records.len()));
+        if let Some(signals) = self.signals.as_mut().filter(|_| !records.is_empty()) {
+            signals.catch_up().await?;
+        }
         self.take_in(records).await?;
+        self.refuse_overflow()?;
         for shard in self.shards.values_mut() {
             shard.idle(&self.service.config, &self.service.clock);
-            shard.close().await?;
+            shard.close(self.signals.as_ref()).await?;
         }
-        self.refuse_overflow()?;
         self.commit_what_is_due().await?;
         self.report();
         Ok(())

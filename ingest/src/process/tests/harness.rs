@@ -78,8 +78,7 @@ pub(super) async fn run(scenario: &Scenario, mode: Mode) {
 
 pub(super) async fn run_over(scenario: &Scenario, mode: Mode, store: Arc<InMemory>) {
     let broker = TestBroker::start().await;
-    // The start of an hour, so that windows of every length begin there; long enough ago for no row to be in the future.
-    let start = (Clock::Wall.now() - Span::from_hours(3)).floor(Span::from_hours(1));
+    let start = start();
     let expected = expected(scenario, start);
     let producer = broker.broker.producer().expect("a producer");
     let mut running = Running::start(&broker, scenario, &store);
@@ -112,6 +111,9 @@ pub(super) async fn run_over(scenario: &Scenario, mode: Mode, store: Arc<InMemor
         }
         tokio::time::sleep(POLL).await;
     };
+    if running.task.is_finished() {
+        panic!("{} {mode:?}: the processor ended: {:?}", scenario.name, running.task.await);
+    }
     let differing = expected.windows.iter().find(|(key, values)| found.windows.get(*key) != Some(values));
     assert_eq!(
         differing,
@@ -134,6 +136,78 @@ pub(super) async fn refused(store: Arc<InMemory>, sql: &str) -> ProcessError {
     let features = vec![FeatureConfig { sql: sql.to_owned(), ..feature() }];
     let (service, _) = service(&broker, features, ProcessConfig::default(), store);
     service.run(CancellationToken::new()).await.expect_err("refuses the checkpoint")
+}
+
+/// When scenarios start: an hour's start, long enough ago for no row to be in the future.
+pub(super) fn start() -> EventTime {
+    (Clock::Wall.now() - Span::from_hours(3)).floor(Span::from_hours(1))
+}
+
+pub(super) async fn publish(broker: &TestBroker, steps: &[Step]) {
+    let producer = broker.broker.producer().expect("a producer");
+    let records = steps.iter().map(|step| record(step, start())).collect();
+    producer.send_all(records).await.expect("acknowledged");
+}
+
+pub(super) async fn announce(broker: &TestBroker, signals: &[headroom_proto::v1::Signal]) {
+    let producer = broker.broker.producer().expect("a producer");
+    for signal in signals {
+        let event = headroom_proto::signal::to_event(signal, "/test").expect("an event");
+        let value = serde_json::to_vec(&event).expect("JSON");
+        producer.send_all(vec![Record::new(Topic::Signals, value)]).await.expect("acknowledged");
+    }
+}
+
+/// How a processor ends that is not told to.
+pub(super) async fn ends(broker: &TestBroker, config: ProcessConfig, store: Arc<InMemory>) -> Result<(), ProcessError> {
+    let (service, _) = service(broker, vec![feature()], config, store);
+    let run = tokio::time::timeout(PATIENCE, service.run(CancellationToken::new()));
+    run.await.expect("ends by itself")
+}
+
+/// Runs a processor until it has taken in what there is; how many windows are on the topic then.
+pub(super) async fn goes_on(broker: &TestBroker, config: ProcessConfig, store: Arc<InMemory>) -> usize {
+    let (service, handle) = service(broker, vec![feature()], config, store);
+    let shutdown = CancellationToken::new();
+    let task = tokio::spawn(service.run(shutdown.clone()));
+    let deadline = Instant::now() + PATIENCE;
+    let unread = async || -> i64 {
+        let ends = broker.broker.ends(Topic::Metrics).await.expect("answers");
+        ends.iter().map(|(_, low, high)| high - low).sum()
+    };
+    let held = u64::try_from(unread().await).expect("a count");
+    while handle.status().records_in < held && Instant::now() < deadline {
+        tokio::time::sleep(POLL).await;
+    }
+    shutdown.cancel();
+    task.await.expect("ends").expect("drains");
+    seen(broker).await.windows.len()
+}
+
+/// What the 10 s windows of a workload were told of signals, in order: active, seconds to the next, audience.
+pub(super) async fn signals_seen(broker: &TestBroker, workload: &str) -> Vec<(f64, Option<f64>, f64)> {
+    let mut told = BTreeMap::new();
+    for record in broker.records(Topic::Windows).await {
+        for batch in codec::decode_stream(&record.value).expect("decodes") {
+            let numbers =
+                |name: &str| batch.column_by_name(name).expect("a column").as_primitive::<Float64Type>().clone();
+            let [active, next, audience] =
+                ["signals_active", "signals_next_start_s", "signals_weighted_audience"].map(numbers);
+            let lengths = batch.column_by_name("window_size_s").expect("a column").as_primitive::<Int32Type>();
+            let starts = batch.column_by_name("window_start").expect("a column");
+            let starts = starts.as_primitive::<TimestampMicrosecondType>();
+            let workloads = batch.column_by_name(schema::WORKLOAD).expect("a column").as_string::<i32>();
+            for row in
+                (0..batch.num_rows()).filter(|row| lengths.value(*row) == 10 && workloads.value(*row) == workload)
+            {
+                told.insert(
+                    starts.value(row),
+                    (active.value(row), next.iter().nth(row).flatten(), audience.value(row)),
+                );
+            }
+        }
+    }
+    told.into_values().collect()
 }
 
 fn feature() -> FeatureConfig {
