@@ -14,12 +14,13 @@ use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, Transactio
 use deltalake::operations::write::SchemaMode;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use object_store::ObjectStore;
 use tokio::runtime::{Builder, Handle, Runtime};
 use url::Url;
 
 use crate::commit::widen;
 use crate::positions::Positions;
-use crate::{Appended, Commit, LakeError, Table, files, session};
+use crate::{Appended, Commit, LakeError, Storage, Table, evolution, files, session};
 
 /// Commits between two Delta checkpoints: opening a table reads at most this many log entries.
 const CHECKPOINT_COMMITS: u32 = 20;
@@ -29,6 +30,7 @@ const RETENTION: &str = "interval 7 days";
 /// A folder or an object store with the tables. Writers of one table take turns; readers never wait.
 pub struct Lake {
     root: Url,
+    store: Option<Arc<dyn ObjectStore>>,
     slots: BTreeMap<Table, Slot>,
     session: Arc<SessionState>,
     query_threads: OnceLock<Runtime>,
@@ -68,18 +70,22 @@ impl Lake {
         if !absolute.is_dir() {
             return Err(missing("not a folder".to_owned()));
         }
-        Self::open_url(root)
+        Self::open_at(root, None)
     }
 
-    /// Opens the lake under a URL that ends with a slash. What is there is looked at with the first use of a table.
+    /// Opens the lake of a storage. What is there is looked at with the first use of a table.
     ///
     /// # Errors
     /// When no session can be made.
-    pub fn open_url(root: Url) -> Result<Self, LakeError> {
+    pub fn open_in(storage: &Storage) -> Result<Self, LakeError> {
+        Self::open_at(storage.lake_url(), Some(storage.root()))
+    }
+
+    fn open_at(root: Url, store: Option<Arc<dyn ObjectStore>>) -> Result<Self, LakeError> {
         let session = session::for_writing()
             .map_err(|source| LakeError::Missing { location: root.to_string(), reason: source.to_string() })?;
         let slots = Table::ALL.into_iter().map(|table| (table, Slot::default())).collect();
-        Ok(Self { root, slots, session: Arc::new(session), query_threads: OnceLock::new() })
+        Ok(Self { root, store, slots, session: Arc::new(session), query_threads: OnceLock::new() })
     }
 
     /// Where it is.
@@ -117,7 +123,7 @@ impl Lake {
     pub async fn append(&self, table: Table, batches: Vec<RecordBatch>, commit: Commit) -> Result<Appended, LakeError> {
         let mut known = self.writing(table).await;
         let current = match self.loaded(table).await? {
-            Some(current) => current,
+            Some(current) => self.upgraded(table, current).await?,
             None => self.create(table).await?,
         };
         if known.hold(table, &current, &commit).await? {
@@ -193,8 +199,14 @@ impl Lake {
             return Ok(None);
         }
         current.update_state().await.map_err(LakeError::delta(table, "reading"))?;
+        evolution::check(table, &current)?;
         self.replace(table, current.clone());
         Ok(Some(current))
+    }
+
+    /// What plans that write run in.
+    pub(crate) fn writing_session(&self) -> &Arc<SessionState> {
+        &self.session
     }
 
     /// The turn to write a table.
@@ -231,14 +243,21 @@ impl Lake {
         self.slots.get(&table).expect("every table has a slot from the start")
     }
 
-    fn unloaded(&self, table: Table) -> Result<DeltaTable, LakeError> {
+    /// A table of which nothing is known yet.
+    pub(crate) fn unloaded(&self, table: Table) -> Result<DeltaTable, LakeError> {
         let location = format!("{}{}/", self.root, table.name());
         let missing = |reason: String| LakeError::Missing { location: location.clone(), reason };
         let url = Url::parse(&location).map_err(|error| missing(error.to_string()))?;
-        DeltaTableBuilder::from_url(url).and_then(DeltaTableBuilder::build).map_err(|error| missing(error.to_string()))
+        let builder = DeltaTableBuilder::from_url(url.clone()).map_err(|error| missing(error.to_string()))?;
+        let builder = match &self.store {
+            Some(store) => builder.with_storage_backend(Arc::clone(store), url),
+            None => builder,
+        };
+        builder.build().map_err(|error| missing(error.to_string()))
     }
 
-    async fn create(&self, table: Table) -> Result<DeltaTable, LakeError> {
+    /// Creates a table, unless someone else has.
+    pub(crate) async fn create(&self, table: Table) -> Result<DeltaTable, LakeError> {
         let columns: StructType = table.schema().as_ref().try_into_kernel().map_err(LakeError::rows(table))?;
         let created = self
             .unloaded(table)?
@@ -251,7 +270,9 @@ impl Lake {
                 ("delta.dataSkippingStatsColumns", Some(table.skipping_columns().join(","))),
                 ("delta.logRetentionDuration", Some(RETENTION.to_owned())),
                 ("delta.deletedFileRetentionDuration", Some(RETENTION.to_owned())),
+                (evolution::PROPERTY, Some(evolution::SCHEMA_VERSION.to_string())),
             ])
+            .with_raise_if_key_not_exists(false)
             .with_save_mode(SaveMode::Ignore)
             .await
             .map_err(LakeError::delta(table, "creating"))?;

@@ -1,4 +1,4 @@
-//! Questions in SQL: read-only, over the newest version of every table, within limits.
+//! Questions in SQL: read-only, over the newest version of every table unless another is asked for, within limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +17,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::versions::{self, Travelling};
 use crate::{Lake, LakeError, Table, session};
 
 const BATCHES_AHEAD: usize = 2;
@@ -60,10 +61,12 @@ impl Lake {
         let deadline = Instant::now() + limits.time;
         let context = session::for_reading(limits).map_err(|error| LakeError::Query(Box::new(error)))?;
         self.register(&context).await?;
+        let mut question = Travelling::parse(sql)?;
+        self.register_versions(&context, &mut question).await?;
         let (planned, plan) = oneshot::channel();
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let mut running = JoinSet::new();
-        running.spawn_on(run(context, sql.to_owned(), limits.clone(), planned, sender), self.query_threads()?);
+        running.spawn_on(run(context, question, limits.clone(), planned, sender), self.query_threads()?);
         let rows = |schema| Rows {
             schema,
             batches,
@@ -167,12 +170,12 @@ impl std::fmt::Debug for Rows {
 /// asker's deadline holds.
 async fn run(
     context: SessionContext,
-    sql: String,
+    question: Travelling,
     limits: QueryLimits,
     planned: oneshot::Sender<Result<SchemaRef, LakeError>>,
     batches: mpsc::Sender<Result<RecordBatch, DataFusionError>>,
 ) {
-    let (mut stream, answer) = match begin(&context, &sql, &limits).await {
+    let (mut stream, answer) = match begin(&context, &question, &limits).await {
         Ok(stream) => {
             let schema = stream.schema();
             (Some(stream), Ok(schema))
@@ -193,15 +196,17 @@ async fn run(
 
 async fn begin(
     context: &SessionContext,
-    sql: &str,
+    question: &Travelling,
     limits: &QueryLimits,
 ) -> Result<SendableRecordBatchStream, LakeError> {
+    let sql = question.sql();
     let state = context.state();
     let dialect = state.config_options().sql_parser.dialect;
-    let statement = state.sql_to_statement(sql, &dialect).map_err(|error| LakeError::Sql(described(&error)))?;
+    let mut statement = state.sql_to_statement(sql, &dialect).map_err(|error| LakeError::Sql(described(&error)))?;
     if !only_reads(&statement) {
         return Err(LakeError::ReadOnly(first_words(sql)));
     }
+    question.apply(&mut statement)?;
     let plan = match state.statement_to_plan(statement.clone()).await {
         Ok(plan) => plan,
         Err(error) => return Err(unknown_table(&state, &statement).unwrap_or_else(|| failed(error, limits))),
@@ -238,7 +243,9 @@ fn unknown_table(state: &SessionState, statement: &Statement) -> Option<LakeErro
     let references = state.resolve_table_references(statement).ok()?;
     let is_schema = |schema: Option<&str>| schema.is_none_or(|schema| schema == "public");
     let unknown = references.iter().find(|reference| {
-        is_schema(reference.schema()) && Table::ALL.iter().all(|table| table.name() != reference.table())
+        is_schema(reference.schema())
+            && !versions::is_registered(reference.table())
+            && Table::ALL.iter().all(|table| table.name() != reference.table())
     })?;
     if state.table_functions().contains_key(unknown.table()) {
         return None;
