@@ -19,6 +19,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 use url::Url;
 
 use crate::commit::widen;
+use crate::log::CheckedLog;
 use crate::positions::Positions;
 use crate::{Appended, Commit, LakeError, Storage, Table, evolution, files, session};
 
@@ -57,6 +58,17 @@ pub struct TableState {
     pub bytes: u64,
 }
 
+/// How a table is laid out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The newest version; none while nothing was written.
+    pub version: Option<u64>,
+    /// The schema version in its properties; 0 for a table that has none.
+    pub schema_version: String,
+    /// The columns by which its files are kept apart.
+    pub partitioned_by: Vec<String>,
+}
+
 impl Lake {
     /// Opens the lake in a folder, which may be empty.
     ///
@@ -78,7 +90,7 @@ impl Lake {
     /// # Errors
     /// When no session can be made.
     pub fn open_in(storage: &Storage) -> Result<Self, LakeError> {
-        Self::open_at(storage.lake_url(), Some(storage.root()))
+        Self::open_at(storage.lake_url(), storage.remote())
     }
 
     fn open_at(root: Url, store: Option<Arc<dyn ObjectStore>>) -> Result<Self, LakeError> {
@@ -163,6 +175,20 @@ impl Lake {
         let Some(current) = self.loaded(table).await? else { return Ok(table.schema()) };
         let state = current.snapshot().map_err(LakeError::delta(table, "reading the columns of"))?;
         Ok(state.snapshot().arrow_schema())
+    }
+
+    /// How a table is laid out.
+    ///
+    /// # Errors
+    /// When the table's log cannot be read.
+    pub async fn describe(&self, table: Table) -> Result<Layout, LakeError> {
+        let partitioned_by = table.partition_columns().iter().map(|column| (*column).to_owned()).collect();
+        let Some(current) = self.loaded(table).await? else {
+            let schema_version = evolution::SCHEMA_VERSION.to_string();
+            return Ok(Layout { version: None, schema_version, partitioned_by });
+        };
+        let schema_version = evolution::found_version(table, &current)?;
+        Ok(Layout { version: current.version(), schema_version, partitioned_by })
     }
 
     /// Every table as it stands.
@@ -253,7 +279,8 @@ impl Lake {
             Some(store) => builder.with_storage_backend(Arc::clone(store), url),
             None => builder,
         };
-        builder.build().map_err(|error| missing(error.to_string()))
+        let log = builder.build_storage().map_err(|error| missing(error.to_string()))?;
+        Ok(DeltaTable::new(CheckedLog::over(log)))
     }
 
     /// Creates a table, unless someone else has.

@@ -10,6 +10,7 @@ mod error;
 mod evolution;
 mod files;
 mod lake;
+mod log;
 mod maintenance;
 mod positions;
 mod query;
@@ -23,7 +24,7 @@ mod versions;
 
 pub use commit::{Appended, Commit};
 pub use error::LakeError;
-pub use lake::{Lake, TableState};
+pub use lake::{Lake, Layout, TableState};
 pub use maintenance::{Expired, HistoryEntry, OptimizeSettings, Optimized, Vacuumed};
 pub use query::{QueryLimits, Rows};
 pub use schema::{DATE, date_of, quantile_column};

@@ -81,9 +81,13 @@ impl Storage {
         if config.is_folder() {
             return Self::in_folder(folder);
         }
+        Self::in_bucket(config, AmazonS3Builder::from_env())
+    }
+
+    fn in_bucket(config: &StorageConfig, keys: AmazonS3Builder) -> Result<Self, LakeError> {
         let failed = |problem: String| LakeError::Storage { url: config.url.clone(), problem };
         let url = parsed(&config.url).ok_or_else(|| failed("write s3://BUCKET or s3://BUCKET/PREFIX".to_owned()))?;
-        let mut builder = AmazonS3Builder::from_env().with_url(config.url.clone());
+        let mut builder = keys.with_url(config.url.clone());
         if !config.endpoint.is_empty() {
             builder = builder.with_endpoint(config.endpoint.clone());
         }
@@ -119,8 +123,9 @@ impl Storage {
         Arc::new(PrefixStore::new(Arc::clone(&self.root), self.path(CHECKPOINTS)))
     }
 
-    pub(crate) fn root(&self) -> Arc<dyn ObjectStore> {
-        Arc::clone(&self.root)
+    /// The store, unless it is a folder, which Delta opens by itself.
+    pub(crate) fn remote(&self) -> Option<Arc<dyn ObjectStore>> {
+        (self.url.scheme() != "file").then(|| Arc::clone(&self.root))
     }
 
     /// Finds out whether the storage can be reached, written, and refuses to create an object twice.
@@ -211,5 +216,7 @@ fn register() {
     });
 }
 
+#[cfg(test)]
+mod server_tests;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use headroom_proto::EventTime;
 use headroom_proto::time::Span;
 
 use super::{ATTEMPTS, is_conflict, properties};
+use crate::log::READ_VERSION;
 use crate::{DATE, Lake, LakeError, Table, date_of};
 
 /// What a retention removed from a table.
@@ -31,11 +32,12 @@ impl Lake {
                 break;
             }
             let older = col(DATE).lt(lit(ScalarValue::Date32(Some(first_kept))));
+            let read = current.version().unwrap_or_default();
             let outcome = current
                 .delete()
                 .with_predicate(older)
                 .with_session_state(std::sync::Arc::clone(self.writing_session()) as std::sync::Arc<_>)
-                .with_commit_properties(properties())
+                .with_commit_properties(properties().with_metadata([(READ_VERSION.to_owned(), read.into())]))
                 .await;
             match outcome {
                 Ok((left, metrics)) => {

@@ -31,7 +31,7 @@ async fn older_versions_answer_beside_the_newest() {
         ("SELECT count(windows.workload) FROM windows version as of 2 WHERE windows.load >= 5", vec![15]),
         ("SELECT count(*) FROM windows AS w JOIN windows VERSION AS OF 1 AS o ON o.window_start = w.window_start", vec![10]),
         (
-            "WITH old AS (SELECT * FROM windows VERSION AS OF 1)\nSELECT (SELECT count(*) FROM old), count(*) \
+            "WITH old AS (SELECT * FROM windows VERSION AS OF 1)\nSELECT (SELECT count(*) FROM old) AS old, count(*) \
              FROM \"windows\" VERSION AS OF 2",
             vec![10, 20],
         ),
