@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{backtest, bench, config, control, demo, features, query, run};
+use crate::{backtest, bench, config, control, demo, features, lake_command, query, run};
 
 /// Raises database capacity before the traffic arrives.
 #[derive(Debug, Parser)]
@@ -29,6 +29,9 @@ pub(crate) enum Command {
     Backtest(backtest::BacktestArgs),
     /// Ask the lake in SQL.
     Query(query::QueryArgs),
+    /// Look after the lake's tables.
+    #[command(subcommand)]
+    Lake(lake_command::LakeCommand),
     /// List, approve or reject capacity plans.
     #[command(subcommand)]
     Plan(control::PlanCommand),
@@ -94,6 +97,7 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Run(args) => run::run(args).await,
         Command::Backtest(args) => backtest::run(args).await,
         Command::Query(args) => query::run(args).await,
+        Command::Lake(command) => lake_command::run(command).await,
         Command::Plan(command) => control::plan(command).await,
         Command::Rollback(args) => control::rollback(args).await,
         Command::Pause(args) => control::switch(args, true).await,

@@ -11,6 +11,7 @@ use headroom_ingest::collect::signals::SignalEntryConfig;
 use headroom_ingest::process::ProcessConfig;
 use headroom_ingest::store::StoreConfig;
 use headroom_ingest_broker::BrokerConfig;
+use headroom_ingest_lake::StorageConfig;
 use headroom_ingest_lake::flight::FlightConfig;
 use headroom_ingest_window::{FeatureConfig, FeatureQuery};
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,8 @@ pub(crate) struct Config {
     pub(crate) grpc: ListenConfig,
     /// Kafka, or the embedded broker when no servers are named.
     pub(crate) broker: BrokerConfig,
+    /// Where the lake and the checkpoints are.
+    pub(crate) storage: StorageConfig,
     /// What comes in.
     pub(crate) collect: CollectConfig,
     /// Feature windows, declared in SQL.
@@ -143,6 +146,9 @@ impl Config {
         let replay = self.collect.replay.iter().flat_map(ReplayConfig::problems);
         problems.extend(replay.map(|problem| format!("collect.replay: {problem}")));
         problems.extend(self.flight.problems(&self.grpc.listen).iter().map(|problem| format!("flight.{problem}")));
+        problems.extend(self.storage.problems().into_iter().map(|problem| format!("storage.{problem}")));
+        let upkeep = self.store.maintenance.problems().into_iter();
+        problems.extend(upkeep.map(|problem| format!("store.maintenance.{problem}")));
         problems.extend(self.forecast.engine().err().map(|error| format!("forecast: {error}")));
         problems.extend(self.actuate.problems().into_iter().map(|problem| format!("actuate: {problem}")));
         if problems.is_empty() { Ok(()) } else { Err(problems) }

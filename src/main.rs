@@ -10,6 +10,7 @@ mod data_dir;
 mod demo;
 mod endpoints;
 mod features;
+mod lake_command;
 mod query;
 mod run;
 mod scoreboard;

@@ -14,11 +14,11 @@ use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use arrow::util::pretty::pretty_format_batches_with_schema;
 use clap::{Args, ValueEnum};
-use headroom_ingest_lake::{Lake, LakeError, QueryLimits, Rows};
+use headroom_ingest_lake::{QueryLimits, Rows};
 use parquet::arrow::ArrowWriter;
 
-use crate::cli::{DataDirArg, UserError};
-use crate::data_dir;
+use crate::cli::UserError;
+use crate::lake_command::{LakePlace, told};
 
 /// A table on the screen ends here unless `--limit` says otherwise.
 const TABLE_ROWS: usize = 1_000;
@@ -29,11 +29,12 @@ const TIME: Duration = Duration::from_secs(3_600);
 /// `headroom query "SELECT ..."`
 #[derive(Debug, Args)]
 pub(crate) struct QueryArgs {
-    /// One statement that only reads. `SHOW TABLES` lists the tables, `DESCRIBE windows` the columns of one.
+    /// One statement that only reads. `SHOW TABLES` lists the tables, `DESCRIBE windows` the columns
+    /// of one; `FROM windows VERSION AS OF 12` reads a table as it was.
     #[arg(value_name = "SQL")]
     sql: String,
     #[command(flatten)]
-    data_dir: DataDirArg,
+    place: LakePlace,
     /// How to write the answer.
     #[arg(long, short, value_enum, default_value_t)]
     output: Output,
@@ -64,15 +65,7 @@ pub(crate) async fn run(args: QueryArgs) -> anyhow::Result<()> {
     if args.output == Output::Parquet && args.to.is_none() && io::stdout().is_terminal() {
         return Err(UserError::new("Parquet is no text: name a file with --to FILE, or pipe the output on"));
     }
-    let folder = &args.data_dir.data_dir;
-    data_dir::check_format(folder)?;
-    let lake = match Lake::open(folder.join("lake")).await {
-        Err(error @ LakeError::Missing { .. }) => {
-            let hint = "run `headroom demo` or `headroom run` first, or name their folder with --data-dir";
-            return Err(UserError::new(format!("{error}: {hint}")));
-        }
-        opened => opened?,
-    };
+    let lake = args.place.open().await?;
     let rows = args.limit.or((args.output == Output::Table).then_some(TABLE_ROWS));
     let limits = QueryLimits { rows, memory_bytes: MEMORY_BYTES, spill_bytes: SPILL_BYTES, time: TIME };
     let mut answer = lake.query(&args.sql, &limits).await.map_err(told)?;
@@ -163,10 +156,6 @@ fn as_texts(batch: &RecordBatch) -> Result<RecordBatch, ArrowError> {
         columns.push(Arc::new(texts.collect::<StringArray>()));
     }
     RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
-}
-
-fn told(error: LakeError) -> anyhow::Error {
-    if error.is_users_fault() { UserError::new(error.to_string()) } else { error.into() }
 }
 
 /// Stdout, whose reader may have seen enough before the end.

@@ -15,10 +15,9 @@ use headroom_ingest::store::{StoreHandle, StoreService};
 #[cfg(feature = "embedded-broker")]
 use headroom_ingest_broker::embedded::Embedded;
 use headroom_ingest_broker::{Broker, BrokerConfig};
-use headroom_ingest_lake::{Lake, flight};
+use headroom_ingest_lake::{Lake, LakeError, Storage, flight};
 use headroom_proto::status::StageStatus;
 use headroom_proto::{Clock, EventTime};
-use object_store::local::LocalFileSystem;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -120,6 +119,7 @@ impl Stages {
 /// What every stage is built from.
 struct Ground<'a> {
     config: &'a Config,
+    storage: &'a Storage,
     data_dir: &'a DataDir,
     broker: &'a Broker,
     clock: &'a Clock,
@@ -145,7 +145,13 @@ impl Headroom {
         #[cfg(not(feature = "embedded-broker"))]
         let broker = open_broker(&config)?;
         broker.ensure_topics().await.context("creating the topics")?;
-        let lake = Arc::new(Lake::open(&data_dir.folder("lake")?).await.context("opening the lake")?);
+        let storage = Storage::open(&config.storage, data_dir.path()).map_err(storage_failure)?;
+        if config.storage.is_folder() {
+            data_dir.folder("lake")?;
+        } else {
+            storage.probe().await.map_err(storage_failure)?;
+        }
+        let lake = Arc::new(Lake::open_in(&storage).context("opening the lake")?);
         let endpoints = Endpoints {
             http: serve::address_of(&http)?,
             grpc: serve::address_of(&grpc)?,
@@ -156,6 +162,7 @@ impl Headroom {
         let metrics = Metrics::default();
         let ground = Ground {
             config: &config,
+            storage: &storage,
             data_dir: &data_dir,
             broker: &broker,
             clock: &clock,
@@ -267,8 +274,7 @@ impl Ground<'_> {
     }
 
     fn process(&self) -> anyhow::Result<(ProcessService, ProcessHandle)> {
-        let folder = self.data_dir.folder("checkpoints")?;
-        let checkpoints = Arc::new(LocalFileSystem::new_with_prefix(folder)?);
+        let checkpoints = self.storage.checkpoints();
         let (config, features) = (self.config.process.clone(), self.config.features.clone());
         let is_shared = self.config.broker.bootstrap_servers.is_some();
         let membership = if is_shared { Membership::Group } else { Membership::Alone };
@@ -350,6 +356,10 @@ impl Ground<'_> {
             outcome
         });
     }
+}
+
+fn storage_failure(error: LakeError) -> anyhow::Error {
+    if error.is_users_fault() { UserError::new(error.to_string()) } else { error.into() }
 }
 
 fn replay_failure(error: ReplayError) -> anyhow::Error {

@@ -9,6 +9,7 @@
 mod forecasts;
 mod intake;
 mod ledger;
+mod maintenance;
 mod pending;
 mod records;
 mod windows;
@@ -25,10 +26,13 @@ use headroom_proto::time::{Span, span_text};
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use ledger::Ledger;
+use maintenance::Maintenance;
+pub use maintenance::MaintenanceConfig;
 use pending::NextOffsets;
 use work::Work;
 
@@ -50,11 +54,11 @@ pub struct StoreConfig {
     /// One forecast of a workload is kept for each span of this length; `5m` keeps all of a five-minute forecaster.
     #[serde(with = "span_text")]
     pub forecast_every: Span,
-    /// A table is compacted when that saves more files than this.
-    pub compact_above_files: usize,
     /// How long a shutdown goes on reading what the topics still hold.
     #[serde(with = "span_text")]
     pub drain_limit: Span,
+    /// Upkeep of the tables in the background.
+    pub maintenance: MaintenanceConfig,
 }
 
 impl Default for StoreConfig {
@@ -65,8 +69,8 @@ impl Default for StoreConfig {
             max_buffered_bytes: 64 << 20,
             max_poll_records: 500,
             forecast_every: Span::from_mins(5),
-            compact_above_files: 64,
             drain_limit: Span::from_secs(10),
+            maintenance: MaintenanceConfig::default(),
         }
     }
 }
@@ -107,6 +111,7 @@ pub enum StoreError {
 #[derive(Clone, Debug)]
 pub struct StoreHandle {
     status: Arc<Mutex<StageStatus>>,
+    upkeep: Arc<Mutex<String>>,
     requests: mpsc::Sender<oneshot::Sender<()>>,
 }
 
@@ -126,7 +131,7 @@ impl StoreService {
     pub fn new(config: StoreConfig, broker: Broker, lake: Arc<Lake>, registry: &mut Registry) -> (Self, StoreHandle) {
         let status = StageStatus { stage: "store".to_owned(), ..StageStatus::default() };
         let (sender, requests) = mpsc::channel(REQUESTS);
-        let handle = StoreHandle { status: Arc::new(Mutex::new(status)), requests: sender };
+        let handle = StoreHandle { status: Arc::new(Mutex::new(status)), upkeep: Arc::default(), requests: sender };
         let ledger = Ledger::register(registry);
         (Self { config, broker, lake, ledger, requests, handle: handle.clone() }, handle)
     }
@@ -151,8 +156,16 @@ impl StoreService {
     async fn store(self, shutdown: CancellationToken) -> Result<(), StoreError> {
         let Self { config, broker, lake, ledger, mut requests, handle } = self;
         let drain_limit = Duration::from_micros(config.drain_limit.micros().unsigned_abs());
+        let maintenance = Maintenance {
+            config: config.maintenance.clone(),
+            lake: Arc::clone(&lake),
+            ledger: ledger.clone(),
+            handle: handle.clone(),
+        };
         let mut work = Work::begin(config, broker, lake, ledger, handle.clone()).await?;
         handle.update(|status| status.state = StageState::Running);
+        let mut upkeep = JoinSet::new();
+        upkeep.spawn(maintenance.run(shutdown.clone()));
         let mut waiting: Vec<(NextOffsets, oneshot::Sender<()>)> = Vec::new();
         loop {
             // Only the polling may be abandoned: records that were polled must be taken.
@@ -194,7 +207,12 @@ impl StoreHandle {
     /// are in the lake.
     #[must_use]
     pub fn status(&self) -> StageStatus {
-        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let upkeep = self.upkeep.lock().unwrap_or_else(PoisonError::into_inner);
+        if status.state == StageState::Running && !upkeep.is_empty() {
+            status.note = format!("{}; {upkeep}", status.note);
+        }
+        status
     }
 
     /// Returns once everything that the topics held at the time of the call is in the lake.
@@ -205,6 +223,10 @@ impl StoreHandle {
         let (done, waiting) = oneshot::channel();
         self.requests.send(done).await.map_err(|_| StoreError::Stopped)?;
         waiting.await.map_err(|_| StoreError::Stopped)
+    }
+
+    fn tell_upkeep(&self, doing: String) {
+        *self.upkeep.lock().unwrap_or_else(PoisonError::into_inner) = doing;
     }
 
     fn update(&self, change: impl FnOnce(&mut StageStatus)) {

@@ -1,5 +1,6 @@
 use std::sync::{Mutex, PoisonError};
 
+use headroom_ingest_lake::Lake;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReader;
 
 use super::*;
@@ -34,7 +35,7 @@ async fn written(output: Output, sql: &str) -> String {
 fn args(data_dir: &Path, sql: &str) -> QueryArgs {
     QueryArgs {
         sql: sql.to_owned(),
-        data_dir: DataDirArg { data_dir: data_dir.to_owned() },
+        place: LakePlace::in_folder(data_dir),
         output: Output::Parquet,
         to: Some(data_dir.join("answer.parquet")),
         limit: None,

@@ -45,6 +45,45 @@ pub enum LakeError {
         /// Where it stands.
         found: String,
     },
+    /// A table of a later program.
+    #[error(
+        "table {table} has schema version {found}, this headroom knows up to {known}: use the headroom that wrote it, or \
+         a newer one"
+    )]
+    Newer {
+        /// The table.
+        table: Table,
+        /// The version in its properties.
+        found: String,
+        /// The newest that is known.
+        known: u32,
+    },
+    /// A version of a table that does not exist, or no longer does.
+    #[error("table {table} has no {asked}: {range}")]
+    Version {
+        /// The table.
+        table: Table,
+        /// What was asked for.
+        asked: String,
+        /// What there is.
+        range: String,
+    },
+    /// A vacuum that could take files from those who still use them.
+    #[error(
+        "a vacuum keeps at least the last {minutes} minutes, for queries and writers that run: give a longer retention"
+    )]
+    Retention {
+        /// The shortest retention.
+        minutes: i64,
+    },
+    /// A storage that cannot be used.
+    #[error("storage {url}: {problem}")]
+    Storage {
+        /// Where.
+        url: String,
+        /// What is wrong with it and how to mend it.
+        problem: String,
+    },
     /// A query that would change something.
     #[error("the lake is read-only, `{0}` is refused: write a SELECT, SHOW, DESCRIBE or EXPLAIN")]
     ReadOnly(String),
@@ -86,6 +125,10 @@ impl LakeError {
     pub const fn is_users_fault(&self) -> bool {
         match self {
             Self::Missing { .. }
+            | Self::Newer { .. }
+            | Self::Version { .. }
+            | Self::Retention { .. }
+            | Self::Storage { .. }
             | Self::ReadOnly(_)
             | Self::UnknownTable { .. }
             | Self::Sql(_)

@@ -14,12 +14,14 @@ use deltalake::kernel::transaction::{CommitBuilder, CommitProperties, Transactio
 use deltalake::operations::write::SchemaMode;
 use deltalake::protocol::{DeltaOperation, SaveMode};
 use deltalake::{DeltaTable, DeltaTableBuilder, DeltaTableError};
+use object_store::ObjectStore;
 use tokio::runtime::{Builder, Handle, Runtime};
 use url::Url;
 
 use crate::commit::widen;
+use crate::log::CheckedLog;
 use crate::positions::Positions;
-use crate::{Appended, Commit, LakeError, Table, files, session};
+use crate::{Appended, Commit, LakeError, Storage, Table, evolution, files, session};
 
 /// Commits between two Delta checkpoints: opening a table reads at most this many log entries.
 const CHECKPOINT_COMMITS: u32 = 20;
@@ -29,6 +31,7 @@ const RETENTION: &str = "interval 7 days";
 /// A folder or an object store with the tables. Writers of one table take turns; readers never wait.
 pub struct Lake {
     root: Url,
+    store: Option<Arc<dyn ObjectStore>>,
     slots: BTreeMap<Table, Slot>,
     session: Arc<SessionState>,
     query_threads: OnceLock<Runtime>,
@@ -55,6 +58,17 @@ pub struct TableState {
     pub bytes: u64,
 }
 
+/// How a table is laid out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The newest version; none while nothing was written.
+    pub version: Option<u64>,
+    /// The schema version in its properties; 0 for a table that has none.
+    pub schema_version: String,
+    /// The columns by which its files are kept apart.
+    pub partitioned_by: Vec<String>,
+}
+
 impl Lake {
     /// Opens the lake in a folder, which may be empty.
     ///
@@ -68,18 +82,22 @@ impl Lake {
         if !absolute.is_dir() {
             return Err(missing("not a folder".to_owned()));
         }
-        Self::open_url(root)
+        Self::open_at(root, None)
     }
 
-    /// Opens the lake under a URL that ends with a slash. What is there is looked at with the first use of a table.
+    /// Opens the lake of a storage. What is there is looked at with the first use of a table.
     ///
     /// # Errors
     /// When no session can be made.
-    pub fn open_url(root: Url) -> Result<Self, LakeError> {
+    pub fn open_in(storage: &Storage) -> Result<Self, LakeError> {
+        Self::open_at(storage.lake_url(), storage.remote())
+    }
+
+    fn open_at(root: Url, store: Option<Arc<dyn ObjectStore>>) -> Result<Self, LakeError> {
         let session = session::for_writing()
             .map_err(|source| LakeError::Missing { location: root.to_string(), reason: source.to_string() })?;
         let slots = Table::ALL.into_iter().map(|table| (table, Slot::default())).collect();
-        Ok(Self { root, slots, session: Arc::new(session), query_threads: OnceLock::new() })
+        Ok(Self { root, store, slots, session: Arc::new(session), query_threads: OnceLock::new() })
     }
 
     /// Where it is.
@@ -117,7 +135,7 @@ impl Lake {
     pub async fn append(&self, table: Table, batches: Vec<RecordBatch>, commit: Commit) -> Result<Appended, LakeError> {
         let mut known = self.writing(table).await;
         let current = match self.loaded(table).await? {
-            Some(current) => current,
+            Some(current) => self.upgraded(table, current).await?,
             None => self.create(table).await?,
         };
         if known.hold(table, &current, &commit).await? {
@@ -159,6 +177,20 @@ impl Lake {
         Ok(state.snapshot().arrow_schema())
     }
 
+    /// How a table is laid out.
+    ///
+    /// # Errors
+    /// When the table's log cannot be read.
+    pub async fn describe(&self, table: Table) -> Result<Layout, LakeError> {
+        let partitioned_by = table.partition_columns().iter().map(|column| (*column).to_owned()).collect();
+        let Some(current) = self.loaded(table).await? else {
+            let schema_version = evolution::SCHEMA_VERSION.to_string();
+            return Ok(Layout { version: None, schema_version, partitioned_by });
+        };
+        let schema_version = evolution::found_version(table, &current)?;
+        Ok(Layout { version: current.version(), schema_version, partitioned_by })
+    }
+
     /// Every table as it stands.
     ///
     /// # Errors
@@ -193,8 +225,14 @@ impl Lake {
             return Ok(None);
         }
         current.update_state().await.map_err(LakeError::delta(table, "reading"))?;
+        evolution::check(table, &current)?;
         self.replace(table, current.clone());
         Ok(Some(current))
+    }
+
+    /// What plans that write run in.
+    pub(crate) fn writing_session(&self) -> &Arc<SessionState> {
+        &self.session
     }
 
     /// The turn to write a table.
@@ -231,14 +269,22 @@ impl Lake {
         self.slots.get(&table).expect("every table has a slot from the start")
     }
 
-    fn unloaded(&self, table: Table) -> Result<DeltaTable, LakeError> {
+    /// A table of which nothing is known yet.
+    pub(crate) fn unloaded(&self, table: Table) -> Result<DeltaTable, LakeError> {
         let location = format!("{}{}/", self.root, table.name());
         let missing = |reason: String| LakeError::Missing { location: location.clone(), reason };
         let url = Url::parse(&location).map_err(|error| missing(error.to_string()))?;
-        DeltaTableBuilder::from_url(url).and_then(DeltaTableBuilder::build).map_err(|error| missing(error.to_string()))
+        let builder = DeltaTableBuilder::from_url(url.clone()).map_err(|error| missing(error.to_string()))?;
+        let builder = match &self.store {
+            Some(store) => builder.with_storage_backend(Arc::clone(store), url),
+            None => builder,
+        };
+        let log = builder.build_storage().map_err(|error| missing(error.to_string()))?;
+        Ok(DeltaTable::new(CheckedLog::over(log)))
     }
 
-    async fn create(&self, table: Table) -> Result<DeltaTable, LakeError> {
+    /// Creates a table, unless someone else has.
+    pub(crate) async fn create(&self, table: Table) -> Result<DeltaTable, LakeError> {
         let columns: StructType = table.schema().as_ref().try_into_kernel().map_err(LakeError::rows(table))?;
         let created = self
             .unloaded(table)?
@@ -251,7 +297,9 @@ impl Lake {
                 ("delta.dataSkippingStatsColumns", Some(table.skipping_columns().join(","))),
                 ("delta.logRetentionDuration", Some(RETENTION.to_owned())),
                 ("delta.deletedFileRetentionDuration", Some(RETENTION.to_owned())),
+                (evolution::PROPERTY, Some(evolution::SCHEMA_VERSION.to_string())),
             ])
+            .with_raise_if_key_not_exists(false)
             .with_save_mode(SaveMode::Ignore)
             .await
             .map_err(LakeError::delta(table, "creating"))?;

@@ -7,20 +7,28 @@
 
 mod commit;
 mod error;
+mod evolution;
 mod files;
 pub mod flight;
 mod lake;
+mod log;
+mod maintenance;
 mod positions;
 mod query;
 mod schema;
 mod session;
+mod storage;
 mod table;
+#[cfg(test)]
+mod testing;
+mod versions;
 mod views;
 
 pub use commit::{Appended, Commit};
 pub use error::LakeError;
-pub use files::Compaction;
-pub use lake::{Lake, TableState};
+pub use lake::{Lake, Layout, TableState};
+pub use maintenance::{Expired, HistoryEntry, OptimizeSettings, Optimized, Vacuumed};
 pub use query::{Planned, QueryLimits, Rows};
 pub use schema::{DATE, date_of, quantile_column};
+pub use storage::{Storage, StorageConfig};
 pub use table::Table;

@@ -1,4 +1,4 @@
-//! Questions in SQL: read-only, over the newest version of every table, within limits.
+//! Questions in SQL: read-only, over the newest version of every table unless another is asked for, within limits.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
+use crate::versions::{self, Travelling};
 use crate::{Lake, LakeError, Table, session, views};
 
 const BATCHES_AHEAD: usize = 2;
@@ -52,7 +53,7 @@ pub struct Planned {
 }
 
 struct Question {
-    sql: String,
+    question: Travelling,
     parameters: Vec<ScalarValue>,
     limits: QueryLimits,
 }
@@ -85,7 +86,9 @@ impl Lake {
         let limits = QueryLimits::default();
         let context = session::for_reading(&limits).map_err(|error| LakeError::Query(Box::new(error)))?;
         self.register(&context).await?;
-        let plan = logical(&context, sql, &limits).await?;
+        let mut question = Travelling::parse(sql)?;
+        self.register_versions(&context, &mut question).await?;
+        let plan = logical(&context, &question, &limits).await?;
         let types = plan.get_parameter_types().map_err(|error| failed(error, &limits))?;
         let mut types: Vec<_> = types.into_iter().collect();
         types.sort_by_key(|(name, _)| name.trim_start_matches('$').parse::<usize>().unwrap_or(usize::MAX));
@@ -107,10 +110,12 @@ impl Lake {
         let deadline = Instant::now() + limits.time;
         let context = session::for_reading(limits).map_err(|error| LakeError::Query(Box::new(error)))?;
         self.register(&context).await?;
+        let mut question = Travelling::parse(sql)?;
+        self.register_versions(&context, &mut question).await?;
         let (planned, plan) = oneshot::channel();
         let (sender, batches) = mpsc::channel(BATCHES_AHEAD);
         let mut running = JoinSet::new();
-        let question = Question { sql: sql.to_owned(), parameters, limits: limits.clone() };
+        let question = Question { question, parameters, limits: limits.clone() };
         running.spawn_on(run(context, question, planned, sender), self.query_threads()?);
         let rows = |schema| Rows {
             schema,
@@ -241,7 +246,7 @@ async fn run(
 
 async fn begin(context: &SessionContext, question: Question) -> Result<SendableRecordBatchStream, LakeError> {
     let limits = &question.limits;
-    let mut plan = logical(context, &question.sql, limits).await?;
+    let mut plan = logical(context, &question.question, limits).await?;
     if !question.parameters.is_empty() {
         plan = plan.with_param_values(question.parameters).map_err(|error| failed(error, limits))?;
     }
@@ -250,13 +255,19 @@ async fn begin(context: &SessionContext, question: Question) -> Result<SendableR
 }
 
 /// The plan of a statement that only reads.
-async fn logical(context: &SessionContext, sql: &str, limits: &QueryLimits) -> Result<LogicalPlan, LakeError> {
+async fn logical(
+    context: &SessionContext,
+    question: &Travelling,
+    limits: &QueryLimits,
+) -> Result<LogicalPlan, LakeError> {
+    let sql = question.sql();
     let state = context.state();
     let dialect = state.config_options().sql_parser.dialect;
-    let statement = state.sql_to_statement(sql, &dialect).map_err(|error| LakeError::Sql(described(&error)))?;
+    let mut statement = state.sql_to_statement(sql, &dialect).map_err(|error| LakeError::Sql(described(&error)))?;
     if !only_reads(&statement) {
         return Err(LakeError::ReadOnly(first_words(sql)));
     }
+    question.apply(&mut statement)?;
     let plan = match state.statement_to_plan(statement.clone()).await {
         Ok(plan) => plan,
         Err(error) => return Err(unknown_table(&state, &statement).unwrap_or_else(|| failed(error, limits))),
@@ -292,7 +303,9 @@ fn unknown_table(state: &SessionState, statement: &Statement) -> Option<LakeErro
     let references = state.resolve_table_references(statement).ok()?;
     let is_schema = |schema: Option<&str>| schema.is_none_or(|schema| schema == "public");
     let unknown = references.iter().find(|reference| {
-        is_schema(reference.schema()) && Table::ALL.iter().all(|table| table.name() != reference.table())
+        is_schema(reference.schema())
+            && !versions::is_registered(reference.table())
+            && Table::ALL.iter().all(|table| table.name() != reference.table())
     })?;
     if state.table_functions().contains_key(unknown.table()) {
         return None;

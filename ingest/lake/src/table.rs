@@ -92,6 +92,21 @@ impl Table {
         }
     }
 
+    /// The column of a row's leading time.
+    #[must_use]
+    pub const fn time_column(self) -> &'static str {
+        match self {
+            Table::Windows => "window_start",
+            Table::Signals => "starts_at",
+            Table::Forecasts => "origin",
+            Table::Plans => "decided_at",
+            Table::Actions => "at",
+            Table::Outcomes => "measured_to",
+            Table::Models => "trained_at",
+            Table::Ledger => "watermark",
+        }
+    }
+
     /// Signals and models are few and are looked up by id, the others by time.
     pub(crate) const fn partition_columns(self) -> &'static [&'static str] {
         match self {

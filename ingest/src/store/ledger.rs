@@ -33,6 +33,10 @@ pub(super) struct Ledger {
     rows: Family<Of, Counter>,
     commits: Family<Of, Counter>,
     compactions: Family<Of, Counter>,
+    rewritten: Family<Of, Counter>,
+    expired: Family<Of, Counter>,
+    vacuumed: Family<Of, Counter>,
+    pub(super) upkeep_failures: Counter,
     lost: Family<Of, Counter>,
     pub(super) buffered_bytes: Gauge,
 }
@@ -46,10 +50,15 @@ impl Ledger {
             ("headroom_store_rows", "rows committed", &ledger.rows),
             ("headroom_store_commits", "commits", &ledger.commits),
             ("headroom_store_compactions", "compactions of small files", &ledger.compactions),
+            ("headroom_store_rewritten_bytes", "bytes of small files that were joined", &ledger.rewritten),
+            ("headroom_store_expired_files", "files of days past their retention", &ledger.expired),
+            ("headroom_store_vacuumed_files", "files removed from storage", &ledger.vacuumed),
             ("headroom_store_lost_records", "records that the topic let go before they were read", &ledger.lost),
         ] {
             registry.register(name, help, family.clone());
         }
+        let help = "upkeep of a table that failed, to be tried again";
+        registry.register("headroom_store_upkeep_failures", help, ledger.upkeep_failures.clone());
         let help = "records set aside: repeats, thinned forecasts, dead letters";
         registry.register("headroom_store_aside_records", help, ledger.aside.clone());
         registry.register("headroom_store_buffered_bytes", "rows waiting for a commit", ledger.buffered_bytes.clone());
@@ -73,8 +82,17 @@ impl Ledger {
         self.rows.get_or_create(&of(table)).inc_by(rows);
     }
 
-    pub(super) fn compacted(&self, table: Table) {
+    pub(super) fn compacted(&self, table: Table, bytes: u64) {
         self.compactions.get_or_create(&of(table)).inc();
+        self.rewritten.get_or_create(&of(table)).inc_by(bytes);
+    }
+
+    pub(super) fn expired(&self, table: Table, files: u64) {
+        self.expired.get_or_create(&of(table)).inc_by(files);
+    }
+
+    pub(super) fn vacuumed(&self, table: Table, files: u64) {
+        self.vacuumed.get_or_create(&of(table)).inc_by(files);
     }
 
     pub(super) fn lost(&self, table: Table, records: u64) {

@@ -266,7 +266,7 @@ async fn what_cannot_be_read_becomes_a_dead_letter() {
 async fn commits_come_by_time_and_by_size() {
     let bench = Bench::start().await;
     let soon = StoreConfig { commit_interval: Span::from_micros(1_000), ..StoreConfig::default() };
-    let small = StoreConfig { max_commit_rows: 10, compact_above_files: 3, ..patient() };
+    let small = StoreConfig { max_commit_rows: 10, ..patient() };
     for (nth, config) in [(0, soon), (1, small)] {
         let running = bench.store(config).await;
         bench.send((nth * 100..nth * 100 + 100).map(|minute| forecast("shop", minute * 5)).collect()).await;
@@ -280,6 +280,44 @@ async fn commits_come_by_time_and_by_size() {
         running.stop().await;
     }
     assert_eq!(bench.number("SELECT count(DISTINCT origin) FROM forecasts").await, 200);
+    bench.embedded.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tables_are_looked_after_while_rows_come() {
+    let bench = Bench::start().await;
+    let maintenance = MaintenanceConfig {
+        interval: Span::from_micros(1_000),
+        closed_day_files: 2,
+        open_day_files: 3,
+        max_bytes_per_s: 0,
+        keep: [("forecasts".to_owned(), "2d".to_owned())].into(),
+        ..MaintenanceConfig::default()
+    };
+    let config = StoreConfig { max_commit_rows: 10, maintenance, ..patient() };
+    let running = bench.store(config.clone()).await;
+    for hour in 0..48 {
+        bench.send(vec![forecast("shop", hour * 60)]).await;
+        running.caught_up().await;
+    }
+    running.stop().await;
+    let again = bench.store(config).await;
+    let lake = Lake::open(bench.lake_folder()).await.expect("a lake");
+    tokio::time::timeout(LIMIT, async {
+        loop {
+            let tables = lake.tables().await.expect("reads");
+            let forecasts = tables.iter().find(|state| state.table == Table::Forecasts).expect("listed");
+            if forecasts.files <= 4 {
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("files are joined without being asked");
+    again.stop().await;
+    assert_eq!(bench.number("SELECT count(DISTINCT origin) FROM forecasts").await, 48);
+    assert_eq!(lake.positions(Table::Forecasts, ["headroom.forecasts/0"]).await.expect("reads").len(), 1);
     bench.embedded.stop().await;
 }
 

@@ -1,6 +1,6 @@
 //! Reading, taking in and committing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -197,7 +197,6 @@ impl Work {
     pub(super) async fn commit(&mut self) -> Result<(), StoreError> {
         self.oldest = None;
         self.producer.send_all(std::mem::take(&mut self.dead)).await?;
-        let mut written = BTreeSet::new();
         for (table, pending) in std::mem::take(&mut self.pending) {
             if pending.is_empty() {
                 continue;
@@ -209,7 +208,6 @@ impl Work {
                     tracing::debug!(%table, version, rows, "committed");
                     self.ledger.committed(table, rows);
                     self.handle.update(|status| status.records_out += rows);
-                    written.insert(table);
                 }
                 Appended::Repeated => tracing::warn!(%table, "another store has committed these records"),
             }
@@ -219,24 +217,6 @@ impl Work {
         self.report();
         let offsets: Vec<_> = self.next.iter().map(|((topic, partition), next)| (*topic, *partition, *next)).collect();
         self.consumer.commit(&offsets)?;
-        for table in written {
-            self.tidy(table).await?;
-        }
-        Ok(())
-    }
-
-    /// Small files are joined before they are many. A table that cannot be compacted can still be written.
-    async fn tidy(&self, table: Table) -> Result<(), StoreError> {
-        if self.lake.surplus_files(table).await? <= self.config.compact_above_files {
-            return Ok(());
-        }
-        match self.lake.compact(table).await {
-            Ok(done) => {
-                tracing::info!(%table, joined = done.files_joined, written = done.files_written, "compacted");
-                self.ledger.compacted(table);
-            }
-            Err(error) => tracing::warn!(%table, %error, "compaction failed"),
-        }
         Ok(())
     }
 

@@ -1,63 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{
-    ArrayRef, BooleanArray, Date32Array, Float64Array, Int32Array, StringArray, TimestampMicrosecondArray,
-};
+use arrow::array::{ArrayRef, StringArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, Field, Schema};
 
 use super::*;
-use crate::{Compaction, QueryLimits};
-
-const DAY_US: i64 = 86_400_000_000;
-const MINUTE_US: i64 = 60_000_000;
-
-/// One minute windows from `first` on, with a feature column of that name.
-fn windows(first: i64, count: i64, feature: &str) -> RecordBatch {
-    let rows = usize::try_from(count).expect("small");
-    let starts: Vec<i64> = (first..first + count).map(|minute| minute * MINUTE_US).collect();
-    let ends: Vec<i64> = starts.iter().map(|start| start + MINUTE_US).collect();
-    let dates: Vec<i32> = starts.iter().map(|start| crate::date_of(*start)).collect();
-    let mut fields: Vec<Field> = Table::Windows.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
-    fields.push(Field::new(feature, DataType::Float64, true));
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(Date32Array::from(dates)),
-        Arc::new(StringArray::from(vec!["load"; rows])),
-        Arc::new(Int32Array::from(vec![60; rows])),
-        Arc::new(TimestampMicrosecondArray::from(starts).with_timezone("UTC")),
-        Arc::new(TimestampMicrosecondArray::from(ends).with_timezone("UTC")),
-        Arc::new(StringArray::from(vec!["shop"; rows])),
-        Arc::new(Int32Array::from(vec![0; rows])),
-        Arc::new(BooleanArray::from(vec![true; rows])),
-        Arc::new(Float64Array::from((first..first + count).map(|n| n as f64).collect::<Vec<_>>())),
-    ];
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("columns fit the schema")
-}
-
-fn at<const N: usize>(positions: [(&str, i64); N]) -> Commit {
-    Commit { positions: positions.into_iter().map(|(id, position)| (id.to_owned(), position)).collect() }
-}
-
-async fn answer(lake: &Lake, sql: &str) -> Vec<i64> {
-    let batches = lake.query(sql, &QueryLimits::default()).await.expect(sql).collect().await.expect(sql);
-    let cast = |column: &ArrayRef| arrow::compute::cast(column, &DataType::Int64).expect("numbers");
-    batches
-        .iter()
-        .flat_map(|batch| {
-            let columns: Vec<ArrayRef> = batch.columns().iter().map(cast).collect();
-            (0..batch.num_rows())
-                .flat_map(|row| {
-                    columns
-                        .iter()
-                        .map(move |column| {
-                            column.as_any().downcast_ref::<arrow::array::Int64Array>().expect("cast").value(row)
-                        })
-                        .collect::<Vec<_>>()
-                })
-                .collect::<Vec<_>>()
-        })
-        .collect()
-}
+use crate::testing::{answer, at, windows};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_commit_twice_is_one() {
@@ -158,35 +106,6 @@ async fn a_commit_without_rows_moves_positions() {
     let reopened = Lake::open(folder.path()).await.expect("opens");
     assert_eq!(reopened.positions(Table::Plans, ["p/0"]).await.expect("reads").get("p/0"), Some(&5));
     assert_eq!(answer(&reopened, "SELECT count(*) FROM plans").await, [0]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn checkpoints_and_compaction_keep_rows_and_positions() {
-    let folder = tempfile::tempdir().expect("temp folder");
-    let lake = Lake::open(folder.path()).await.expect("opens");
-    let per_day = DAY_US / MINUTE_US;
-    for n in 0..25 {
-        let batch = windows(n * per_day / 10, 10, "load");
-        lake.append(Table::Windows, vec![batch], at([("p/0", n + 1)])).await.expect("commits");
-    }
-    let log = folder.path().join("windows/_delta_log");
-    let has_checkpoint = std::fs::read_dir(&log)
-        .expect("the log's folder")
-        .any(|entry| entry.expect("entry").file_name().to_string_lossy().contains(".checkpoint"));
-    assert!(has_checkpoint, "a checkpoint within 25 commits");
-    assert_eq!(lake.surplus_files(Table::Windows).await.expect("reads"), 22);
-    let compaction = lake.compact(Table::Windows).await.expect("compacts");
-    assert_eq!(compaction, Compaction { files_joined: 25, files_written: 3 });
-
-    let reopened = Lake::open(folder.path()).await.expect("opens");
-    assert_eq!(reopened.surplus_files(Table::Windows).await.expect("reads"), 0);
-    assert_eq!(reopened.positions(Table::Windows, ["p/0"]).await.expect("reads").get("p/0"), Some(&25));
-    assert_eq!(answer(&reopened, "SELECT count(*), count(DISTINCT window_start) FROM windows").await, [250, 250]);
-    let tables = reopened.tables().await.expect("reads");
-    let windows = tables.iter().find(|state| state.table == Table::Windows).expect("listed");
-    assert_eq!((windows.rows, windows.files), (250, 3));
-    let next = reopened.append(Table::Windows, vec![self::windows(9_000, 1, "load")], at([("p/0", 26)])).await;
-    assert!(matches!(next, Ok(Appended::Committed { rows: 1, .. })), "{next:?}");
 }
 
 #[tokio::test]
