@@ -103,10 +103,6 @@ impl Shard {
         self.next_offset
     }
 
-    pub(crate) fn position(&self) -> Option<(Topic, i32, i64)> {
-        self.next_offset.map(|offset| (self.topic, self.partition, offset))
-    }
-
     pub(crate) fn watermark(&self) -> Option<EventTime> {
         self.watermark
     }

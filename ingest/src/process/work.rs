@@ -194,11 +194,12 @@ impl Work {
         let began = Instant::now();
         let checkpoints = &self.service.checkpoints;
         let written = try_join_all(epochs.iter().map(|(_, epoch)| checkpoints.write(&epoch.checkpoint))).await?;
-        let (mut overtaken, mut passed, mut records) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut overtaken, mut passed, mut records, mut offsets) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         for ((key, epoch), written) in epochs.into_iter().zip(written) {
             match written {
                 Written::Newest { older } => {
                     passed.extend(older);
+                    offsets.extend(epoch.checkpoint.next_offset.map(|next| (key.0, key.1, next)));
                     self.count(&epoch);
                     records.extend(epoch.output.records);
                 }
@@ -209,7 +210,7 @@ impl Work {
         self.producer.send_all(records).await?;
         self.service.checkpoints.remove(passed).await?;
         self.give_up(overtaken).await?;
-        let offsets: Vec<_> = self.shards.values().filter_map(Shard::position).collect();
+        // Of no shard whose checkpoint is not written: an offset that is committed says that there is one.
         if !offsets.is_empty() {
             self.consumer.commit(&offsets)?;
         }
