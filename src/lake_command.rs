@@ -181,7 +181,8 @@ async fn describe(table: Table, args: &LakeArgs) -> anyhow::Result<()> {
 /// The first and the last time of a table's rows.
 async fn range(lake: &Lake, table: Table) -> anyhow::Result<(Value, Value)> {
     let time = table.time_column();
-    let sql = format!("SELECT CAST(min({time}) AS VARCHAR) AS first, CAST(max({time}) AS VARCHAR) AS last FROM {table}");
+    let sql =
+        format!("SELECT CAST(min({time}) AS VARCHAR) AS first, CAST(max({time}) AS VARCHAR) AS last FROM {table}");
     let rows = lake.query(&sql, &QueryLimits::default()).await.map_err(told)?.collect().await.map_err(told)?;
     let mut writer = arrow::json::ArrayWriter::new(Vec::new());
     writer.write_batches(&rows.iter().collect::<Vec<_>>())?;

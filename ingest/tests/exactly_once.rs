@@ -1,12 +1,12 @@
 //! Processors that are killed again and again: the tables hold exactly what one batch query over the same input gives.
 
-#[path = "../broker/tests/contract/kafka.rs"]
-#[allow(dead_code, unused_imports, unexpected_cfgs, reason = "the broker's own tests use the rest")]
-mod kafka;
 #[path = "exactly_once/check.rs"]
 mod check;
 #[path = "exactly_once/input.rs"]
 mod input;
+#[path = "../broker/tests/contract/kafka.rs"]
+#[allow(dead_code, unused_imports, unexpected_cfgs, reason = "the broker's own tests use the rest")]
+mod kafka;
 #[path = "exactly_once/processor.rs"]
 mod processor;
 

@@ -29,7 +29,13 @@ impl std::str::FromStr for Peer {
 
 impl Peer {
     /// Lets it do its task and print its measurement as JSON in its last line.
-    pub(crate) async fn run(&self, servers: &str, topic: &str, parquet: &Path, task: &Workload) -> anyhow::Result<Measured> {
+    pub(crate) async fn run(
+        &self,
+        servers: &str,
+        topic: &str,
+        parquet: &Path,
+        task: &Workload,
+    ) -> anyhow::Result<Measured> {
         let output = Command::new("sh")
             .args(["-c", &self.command])
             .env("HEADROOM_BENCH_SERVERS", servers)

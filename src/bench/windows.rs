@@ -30,7 +30,8 @@ const PATIENCE: Duration = Duration::from_secs(600);
 const LATENESS: Span = Span::from_secs(10);
 /// Batches that the in-memory contestants take at once: as many as the processor polls.
 const AT_ONCE: usize = 200;
-const PLAIN: &str = "sum(count) AS queries, avg(duration_ms) AS mean_ms, max(duration_ms) AS slowest_ms, sum(rows) AS rows";
+const PLAIN: &str =
+    "sum(count) AS queries, avg(duration_ms) AS mean_ms, max(duration_ms) AS slowest_ms, sum(rows) AS rows";
 const PERCENTILES: &str = "approx_percentile_cont(duration_ms, 0.5) AS p50_ms, \
     approx_percentile_cont(duration_ms, 0.95) AS p95_ms, approx_percentile_cont(duration_ms, 0.99) AS p99_ms";
 

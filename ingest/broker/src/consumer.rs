@@ -64,9 +64,8 @@ impl Consumer {
         if let Some(instance) = instance {
             client.set("group.instance.id", instance);
         }
-        let inner = client
-            .create_with_context(GroupContext::default())
-            .map_err(|e| broker.error("creating a consumer", e))?;
+        let inner =
+            client.create_with_context(GroupContext::default()).map_err(|e| broker.error("creating a consumer", e))?;
         Ok(Self { inner: Some(Arc::new(inner)), broker: broker.clone(), failed: Mutex::default() })
     }
 

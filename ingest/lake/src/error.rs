@@ -69,7 +69,9 @@ pub enum LakeError {
         range: String,
     },
     /// A vacuum that could take files from those who still use them.
-    #[error("a vacuum keeps at least the last {minutes} minutes, for queries and writers that run: give a longer retention")]
+    #[error(
+        "a vacuum keeps at least the last {minutes} minutes, for queries and writers that run: give a longer retention"
+    )]
     Retention {
         /// The shortest retention.
         minutes: i64,

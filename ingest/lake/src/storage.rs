@@ -7,7 +7,9 @@ use std::path::Path as Folder;
 use std::sync::{Arc, Once};
 
 use deltalake::DeltaResult;
-use deltalake::logstore::{LogStore, LogStoreFactory, ObjectStoreRef, StorageConfig as DeltaConfig, default_logstore, logstore_factories};
+use deltalake::logstore::{
+    LogStore, LogStoreFactory, ObjectStoreRef, StorageConfig as DeltaConfig, default_logstore, logstore_factories,
+};
 use futures::TryStreamExt;
 use object_store::aws::AmazonS3Builder;
 use object_store::local::LocalFileSystem;
@@ -53,14 +55,20 @@ impl StorageConfig {
     pub fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if !self.url.is_empty() && parsed(&self.url).is_none() {
-            problems.push(format!("url: `{}` is no s3://BUCKET or s3://BUCKET/PREFIX; leave it empty for the data folder", self.url));
+            problems.push(format!(
+                "url: `{}` is no s3://BUCKET or s3://BUCKET/PREFIX; leave it empty for the data folder",
+                self.url
+            ));
         }
         let is_http = |endpoint: &str| endpoint.starts_with("http://") || endpoint.starts_with("https://");
         if !self.endpoint.is_empty() && !is_http(&self.endpoint) {
-            problems.push(format!("endpoint: `{}` is no address: write https://HOST or http://HOST:PORT", self.endpoint));
+            problems
+                .push(format!("endpoint: `{}` is no address: write https://HOST or http://HOST:PORT", self.endpoint));
         }
         if self.endpoint.starts_with("http://") && !self.allow_http {
-            problems.push("allow_http: the endpoint is plain HTTP: set allow_http = true if that is what you want".to_owned());
+            problems.push(
+                "allow_http: the endpoint is plain HTTP: set allow_http = true if that is what you want".to_owned(),
+            );
         }
         problems
     }
@@ -147,9 +155,10 @@ impl Storage {
             Err(error) => Err(self.unusable(&error)),
             Ok(_) => Err(LakeError::Storage {
                 url: self.url.to_string(),
-                problem: "it creates an object that is there already, so two writers would overwrite each other: use a \
+                problem:
+                    "it creates an object that is there already, so two writers would overwrite each other: use a \
                           server that obeys `If-None-Match: *`"
-                    .to_owned(),
+                        .to_owned(),
             }),
         }
     }

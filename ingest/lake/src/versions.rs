@@ -10,7 +10,9 @@ use std::sync::Arc;
 use datafusion::common::TableReference;
 use datafusion::prelude::SessionContext;
 use datafusion::sql::parser::Statement;
-use datafusion::sql::sqlparser::ast::{Ident, ObjectName, ObjectNamePart, TableAlias, TableFactor, VisitMut, VisitorMut};
+use datafusion::sql::sqlparser::ast::{
+    Ident, ObjectName, ObjectNamePart, TableAlias, TableFactor, VisitMut, VisitorMut,
+};
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::tokenizer::{Location, Token, TokenWithSpan, Tokenizer};
 use deltalake::DeltaTable;
@@ -97,7 +99,9 @@ impl Travelling {
         if renaming.done == self.asked.len() {
             return Ok(());
         }
-        Err(LakeError::Sql("VERSION AS OF and TIMESTAMP AS OF belong behind the name of a table, in FROM or JOIN".to_owned()))
+        Err(LakeError::Sql(
+            "VERSION AS OF and TIMESTAMP AS OF belong behind the name of a table, in FROM or JOIN".to_owned(),
+        ))
     }
 }
 
@@ -176,7 +180,9 @@ impl Lake {
             }
         }
         let oldest = self.oldest_whole(table, oldest, newest).await?;
-        Err(nothing(format!("versions {oldest} to {newest} can be read; `headroom lake history {table}` has their times")))
+        Err(nothing(format!(
+            "versions {oldest} to {newest} can be read; `headroom lake history {table}` has their times"
+        )))
     }
 
     async fn at_version(&self, table: Table, version: u64) -> Result<DeltaTable, LakeError> {

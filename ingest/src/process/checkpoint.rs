@@ -89,8 +89,10 @@ impl Checkpoints {
     async fn epochs(&self, shard: &str) -> Result<Vec<(Path, u64)>, ProcessError> {
         let found: Vec<_> = self.store.list(Some(&Path::from(shard))).try_collect().await?;
         let epoch_of = |path: &Path| path.filename().and_then(|name| name.parse().ok());
-        let mut epochs: Vec<(Path, u64)> =
-            found.into_iter().filter_map(|object| Some((object.location.clone(), epoch_of(&object.location)?))).collect();
+        let mut epochs: Vec<(Path, u64)> = found
+            .into_iter()
+            .filter_map(|object| Some((object.location.clone(), epoch_of(&object.location)?)))
+            .collect();
         epochs.sort_by_key(|(_, epoch)| *epoch);
         Ok(epochs)
     }

@@ -67,7 +67,8 @@ async fn in_one_batch(sent: &Sent) -> Vec<String> {
 
 /// Every row is in exactly one epoch of its shard, and every epoch balances.
 async fn ledger_balances(lake: &Lake, sent: &Sent) {
-    let sql = "SELECT shard, epoch, from_offset, to_offset, open_before, read, emitted, corrected, late, dead, filtered,
+    let sql =
+        "SELECT shard, epoch, from_offset, to_offset, open_before, read, emitted, corrected, late, dead, filtered,
             open_after
         FROM ledger WHERE shard LIKE '%metrics%' ORDER BY shard, epoch";
     let deadline = Instant::now() + PATIENCE;
@@ -129,5 +130,7 @@ fn lines(batches: &[RecordBatch]) -> Vec<String> {
     let all = concat_batches(&first.schema(), batches).expect("one schema");
     let columns: Vec<_> = all.columns().iter().map(|column| cast(column, &DataType::Utf8).expect("texts")).collect();
     let cell = |column: &Arc<dyn Array>, row: usize| column.as_string::<i32>().value(row).to_owned();
-    (0..all.num_rows()).map(|row| columns.iter().map(|column| cell(column, row)).collect::<Vec<_>>().join(" ")).collect()
+    (0..all.num_rows())
+        .map(|row| columns.iter().map(|column| cell(column, row)).collect::<Vec<_>>().join(" "))
+        .collect()
 }

@@ -12,7 +12,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 /// The same aggregates, streamed and in one batch.
-pub(crate) const AGGREGATES: &str = "CAST(count(*) AS DOUBLE) AS n, sum(value) AS total, min(value) AS least, max(value) AS most";
+pub(crate) const AGGREGATES: &str =
+    "CAST(count(*) AS DOUBLE) AS n, sum(value) AS total, min(value) AS least, max(value) AS most";
 const START: &str = "2026-03-01T00:00:00Z";
 const PAUSE: Duration = Duration::from_millis(60);
 const ROWS: u64 = 40;
@@ -103,7 +104,8 @@ fn record(part: &mut Part, corrects: bool, dice: &mut Dice, sent: &mut Sent) -> 
     for _ in 0..ROWS {
         // Mostly within the allowed lateness, now and then not.
         let back = if dice.below(200) == 0 { 25 + dice.below(60) } else { dice.below(9) };
-        let time = part.time - Span::from_micros(i64::try_from((back * 1_000 + dice.below(1_000)) * 1_000).expect("small"));
+        let time =
+            part.time - Span::from_micros(i64::try_from((back * 1_000 + dice.below(1_000)) * 1_000).expect("small"));
         let workload = format!("w{}-{}", part.number, dice.below(WORKLOADS));
         rows.push((time, workload, f64::from(u32::try_from(dice.below(1_000)).expect("small"))));
     }
@@ -129,7 +131,9 @@ type Row = (EventTime, String, f64);
 
 fn batch(rows: &[Row]) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.0.micros())).with_timezone("UTC")),
+        Arc::new(
+            TimestampMicrosecondArray::from_iter_values(rows.iter().map(|row| row.0.micros())).with_timezone("UTC"),
+        ),
         Arc::new(StringArray::from_iter_values(rows.iter().map(|row| &row.1))),
         Arc::new(StringArray::from(vec!["requests"; rows.len()])),
         Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.2))),

@@ -213,9 +213,10 @@ struct Deadly {
 impl Deadly {
     fn new(inner: LocalFileSystem) -> Self {
         let dies = std::env::var("HEADROOM_PROCESSOR_DIES").ok();
-        let dies = dies.as_deref().and_then(|dies| dies.split_once('/')).map(|(step, times)| {
-            (step.to_owned(), times.parse().expect("a count"))
-        });
+        let dies = dies
+            .as_deref()
+            .and_then(|dies| dies.split_once('/'))
+            .map(|(step, times)| (step.to_owned(), times.parse().expect("a count")));
         Self { inner: Arc::new(inner), dies, times: AtomicUsize::default(), has_put: AtomicBool::default() }
     }
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray, UInt32Array,
+    Array, ArrayRef, AsArray, BooleanArray, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    UInt32Array,
 };
 use datafusion::arrow::compute::{cast, concat_batches, filter_record_batch, max, min, take_record_batch};
 use datafusion::arrow::datatypes::{DataType, Field, Int64Type, Schema, TimestampMicrosecondType};
@@ -61,7 +62,14 @@ impl WindowAggregate {
     #[must_use]
     pub fn new(query: Arc<FeatureQuery>) -> Self {
         let closed = vec![i64::MIN; query.sizes.len()];
-        Self { query, panes: BTreeMap::new(), closed, first_row: None, damaged: BTreeMap::new(), corrections: Corrections::default() }
+        Self {
+            query,
+            panes: BTreeMap::new(),
+            closed,
+            first_row: None,
+            damaged: BTreeMap::new(),
+            corrections: Corrections::default(),
+        }
     }
 
     /// The query.
@@ -259,9 +267,8 @@ impl WindowAggregate {
 
 /// What the rows take, without what their buffers hold beside them: batches are often slices of larger ones.
 fn bytes_of(batch: &RecordBatch) -> usize {
-    let of_column = |column: &ArrayRef| {
-        column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size())
-    };
+    let of_column =
+        |column: &ArrayRef| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_array_memory_size());
     batch.columns().iter().map(of_column).sum()
 }
 

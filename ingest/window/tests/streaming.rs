@@ -132,7 +132,11 @@ async fn late_rows_correct_their_windows_and_no_others() {
             }
         }
         newest.extend(cells(aggregate.close(EventTime::parse("2030-01-01").expect("a date")).await.expect("closes")));
-        assert!(emitted > expected.len(), "{emitted} rows emitted for {} windows: nothing was corrected", expected.len());
+        assert!(
+            emitted > expected.len(),
+            "{emitted} rows emitted for {} windows: nothing was corrected",
+            expected.len()
+        );
         stream::assert_equal(&newest, &expected, 60);
         assert_eq!(aggregate.state_rows(), 0, "what cannot be corrected any more is forgotten");
     }

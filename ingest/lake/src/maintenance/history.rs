@@ -106,8 +106,7 @@ async fn entry(table: Table, current: &DeltaTable, version: u64) -> Result<Optio
         entry.files_removed += u64::from(action.get("remove").is_some());
         if let Some(told) = action.get("commitInfo") {
             entry.at = told.get("timestamp").and_then(serde_json::Value::as_i64).map(EventTime::from_millis);
-            entry.operation =
-                told.get("operation").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
+            entry.operation = told.get("operation").and_then(serde_json::Value::as_str).unwrap_or_default().to_owned();
         }
         if let Some(moved) = action.get("txn")
             && let (Some(id), Some(position)) = (

@@ -29,7 +29,10 @@ async fn older_versions_answer_beside_the_newest() {
         ("SELECT count(*) FROM windows", vec![30]),
         ("SELECT count(*) FROM windows VERSION AS OF 0", vec![0]),
         ("SELECT count(windows.workload) FROM windows version as of 2 WHERE windows.load >= 5", vec![15]),
-        ("SELECT count(*) FROM windows AS w JOIN windows VERSION AS OF 1 AS o ON o.window_start = w.window_start", vec![10]),
+        (
+            "SELECT count(*) FROM windows AS w JOIN windows VERSION AS OF 1 AS o ON o.window_start = w.window_start",
+            vec![10],
+        ),
         (
             "WITH old AS (SELECT * FROM windows VERSION AS OF 1)\nSELECT (SELECT count(*) FROM old) AS old, count(*) \
              FROM \"windows\" VERSION AS OF 2",
@@ -70,7 +73,8 @@ async fn what_a_vacuum_took_is_said() {
     for day in std::fs::read_dir(folder.path().join("windows/date=1970-01-01")).expect("a day") {
         let file = day.expect("a file").path();
         let kept = lake.loaded(Table::Windows).await.expect("reads").expect("exists");
-        let is_needed = kept.get_file_uris().expect("files").any(|uri| file.ends_with(uri.rsplit('/').next().unwrap_or("")));
+        let is_needed =
+            kept.get_file_uris().expect("files").any(|uri| file.ends_with(uri.rsplit('/').next().unwrap_or("")));
         if !is_needed {
             std::fs::remove_file(file).expect("removes");
         }
