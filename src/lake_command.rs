@@ -278,6 +278,6 @@ fn text(value: &Value) -> String {
         Value::String(text) => text.clone(),
         Value::Bool(true) => "yes".to_owned(),
         Value::Bool(false) => "no".to_owned(),
-        other => other.to_string(),
+        Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
     }
 }

@@ -228,9 +228,10 @@ fn is_word(token: &TokenWithSpan, word: &str) -> bool {
 }
 
 fn version(token: &Token) -> Result<At, String> {
-    let text = match token {
-        Token::Number(text, _) | Token::SingleQuotedString(text) => text.clone(),
-        other => other.to_string(),
+    let text = if let Token::Number(text, _) | Token::SingleQuotedString(text) = token {
+        text.clone()
+    } else {
+        token.to_string()
     };
     text.parse().map(At::Version).map_err(|_| format!("VERSION AS OF {text}: write a whole number, such as 12"))
 }

@@ -48,8 +48,8 @@ impl Server {
         };
         let keys = AmazonS3Builder::new().with_access_key_id("test-key").with_secret_access_key("test-secret");
         let storage = Storage::in_bucket(&config, keys).expect("opens");
-        // An object without a name is the bucket.
-        storage.root.put(&Path::default(), PutPayload::default()).await.expect("the bucket");
+        // To put an object without a name makes the bucket. The client misses an ETag in the answer, and that is all.
+        storage.root.put(&Path::default(), PutPayload::default()).await.ok();
         storage
     }
 }
@@ -94,6 +94,7 @@ async fn appends_are_exactly_once(storage: &Storage) {
 async fn upkeep_keeps_rows_and_positions(storage: &Storage) {
     let [writer, one, other] = std::array::from_fn(|_| Lake::open_in(storage).expect("opens"));
     let before = all_windows(&writer).await;
+    let version = writer.version(Table::Windows).await.expect("reads").expect("written");
     let settings = OptimizeSettings::default();
     let appending = async {
         for n in 0..5 {
@@ -107,7 +108,7 @@ async fn upkeep_keeps_rows_and_positions(storage: &Storage) {
     let fresh = Lake::open_in(storage).expect("opens");
     assert_eq!(answer(&fresh, "SELECT count(*), count(DISTINCT window_start) FROM windows").await, [150, 150]);
     assert_eq!(fresh.positions(Table::Windows, ["p/0"]).await.expect("reads").get("p/0"), Some(&15));
-    assert_eq!(answer(&fresh, "SELECT count(*) FROM windows VERSION AS OF 10").await, [100]);
+    assert_eq!(answer(&fresh, &format!("SELECT count(*) FROM windows VERSION AS OF {version}")).await, [100]);
     assert!(
         fresh
             .vacuum(Table::Windows, headroom_proto::time::Span::from_hours(1))
