@@ -20,8 +20,6 @@ use super::{ProcessConfig, ProcessError};
 /// One shard.
 #[derive(Debug)]
 pub(crate) struct Shard {
-    topic: Topic,
-    partition: i32,
     name: Arc<str>,
     telemetry: Telemetry,
     allowed_lateness: Span,
@@ -73,8 +71,6 @@ impl Shard {
         }
         let next_offset = saved.and_then(|saved| saved.next_offset);
         Ok(Self {
-            topic,
-            partition,
             name: shard_name(topic, partition),
             telemetry: telemetry_of(topic),
             allowed_lateness: config.allowed_lateness,
