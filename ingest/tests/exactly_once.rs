@@ -11,6 +11,8 @@ mod input;
 mod kafka;
 #[path = "exactly_once/processor.rs"]
 mod processor;
+#[path = "exactly_once/s3.rs"]
+mod s3;
 
 use std::time::Duration;
 
@@ -30,6 +32,27 @@ async fn a_processor() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn alone_over_the_embedded_broker() {
+    alone(KILLS).await;
+}
+
+/// The environment of a process cannot be changed from within: the test runs itself again, with the server's address.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn alone_with_checkpoints_and_lake_in_s3_storage() {
+    if std::env::var_os("HEADROOM_PROCESSOR_BUCKET").is_some() {
+        return alone(KILLS / 4).await;
+    }
+    let Some(server) = s3::Server::start() else {
+        eprintln!("skipped: HEADROOM_TEST_S3 names no server; tests/run sets it");
+        return;
+    };
+    let mut again = std::process::Command::new(std::env::current_exe().expect("this binary"));
+    again.args(["--exact", "alone_with_checkpoints_and_lake_in_s3_storage", "--nocapture"]);
+    again.envs(server.environment().await);
+    let status = tokio::task::spawn_blocking(move || again.status()).await.expect("runs").expect("starts");
+    assert!(status.success(), "{status}");
+}
+
+async fn alone(kills: usize) {
     let folder = tempfile::tempdir().expect("a folder");
     let embedded = Embedded::start("127.0.0.1:0", &folder.path().join("broker")).await.expect("starts");
     let config = BrokerConfig { partitions: 2, fetch_wait_ms: 10, ..BrokerConfig::default() };
@@ -37,7 +60,7 @@ async fn alone_over_the_embedded_broker() {
     broker.ensure_topics().await.expect("creates the topics");
 
     let input = Input::start(&broker, 2, false);
-    for kill in 0..KILLS {
+    for kill in 0..kills {
         let fatal = Fatal::nth(kill);
         Processor::start(&broker, folder.path(), Role::Alone, fatal).ends_by(fatal, kill).await;
     }

@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Waits until everything has been taken in, then compares.
 pub(crate) async fn tables_hold(broker: &Broker, folder: &Path, sent: &Sent) {
-    let lake = Lake::open(folder.join("lake")).await.expect("opens");
+    let lake = Lake::open_in(&crate::processor::storage(folder)).expect("opens");
     let deadline = Instant::now() + PATIENCE;
     let expected = in_one_batch(sent).await;
     let mut found = Vec::new();

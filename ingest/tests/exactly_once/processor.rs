@@ -13,9 +13,8 @@ use futures::{FutureExt, StreamExt};
 use headroom_ingest::process::{Membership, ProcessConfig, ProcessService};
 use headroom_ingest::store::{StoreConfig, StoreService};
 use headroom_ingest_broker::{Broker, BrokerConfig};
-use headroom_ingest_lake::Lake;
+use headroom_ingest_lake::{Lake, Storage, StorageConfig};
 use headroom_proto::{Clock, Span};
-use object_store::local::LocalFileSystem;
 use object_store::path::Path as Location;
 use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions,
@@ -153,11 +152,16 @@ pub(crate) async fn store(broker: &Broker, folder: &Path) -> JoinHandle<()> {
 }
 
 async fn store_service(broker: &Broker, folder: &Path) -> StoreService {
-    let lake = folder.join("lake");
-    std::fs::create_dir_all(&lake).expect("a folder");
-    let lake = Arc::new(Lake::open(&lake).await.expect("opens"));
+    let lake = Arc::new(Lake::open_in(&storage(folder)).expect("opens"));
     let config = StoreConfig { commit_interval: Span::from_micros(300_000), ..StoreConfig::default() };
     StoreService::new(config, broker.clone(), lake, &mut Registry::default()).0
+}
+
+/// The bucket that the environment names, or the folder.
+pub(crate) fn storage(folder: &Path) -> Storage {
+    let url = std::env::var("HEADROOM_PROCESSOR_BUCKET").unwrap_or_default();
+    let config = StorageConfig { url, ..StorageConfig::default() };
+    Storage::open(&config, folder).expect("opens")
 }
 
 /// The other side: a processor as the environment says; alone, it stores as well.
@@ -168,9 +172,6 @@ pub(crate) async fn run_if_told() {
     let properties = [("session.timeout.ms", "1500"), ("heartbeat.interval.ms", "200")];
     let properties = properties.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
     let broker = Broker::new(&servers, &BrokerConfig { fetch_wait_ms: 10, properties, ..BrokerConfig::default() });
-    let checkpoints = folder.join("checkpoints");
-    std::fs::create_dir_all(&checkpoints).expect("a folder");
-    let local = LocalFileSystem::new_with_prefix(checkpoints).expect("a store");
     let config = ProcessConfig {
         idle_after: Span::from_hours(1_000_000),
         checkpoint_interval: Span::from_micros(100_000),
@@ -183,7 +184,7 @@ pub(crate) async fn run_if_told() {
         vec![input::feature()],
         broker.clone(),
         Clock::Wall,
-        Arc::new(Deadly::new(local)),
+        Arc::new(Deadly::new(storage(&folder).checkpoints())),
         &mut Registry::default(),
     );
     let shutdown = CancellationToken::new();
@@ -204,20 +205,20 @@ pub(crate) async fn run_if_told() {
 /// checkpoint before it is deleted.
 #[derive(Debug)]
 struct Deadly {
-    inner: Arc<LocalFileSystem>,
+    inner: Arc<dyn ObjectStore>,
     dies: Option<(String, usize)>,
     times: AtomicUsize,
     has_put: AtomicBool,
 }
 
 impl Deadly {
-    fn new(inner: LocalFileSystem) -> Self {
+    fn new(inner: Arc<dyn ObjectStore>) -> Self {
         let dies = std::env::var("HEADROOM_PROCESSOR_DIES").ok();
         let dies = dies
             .as_deref()
             .and_then(|dies| dies.split_once('/'))
             .map(|(step, times)| (step.to_owned(), times.parse().expect("a count")));
-        Self { inner: Arc::new(inner), dies, times: AtomicUsize::default(), has_put: AtomicBool::default() }
+        Self { inner, dies, times: AtomicUsize::default(), has_put: AtomicBool::default() }
     }
 
     fn comes_to(&self, step: Step) -> bool {
