@@ -15,6 +15,7 @@ use headroom_proto::schema;
 use headroom_proto::time::Span;
 
 use crate::correct::Corrections;
+use crate::fingerprints::Fingerprints;
 use crate::query::Size;
 use crate::session::run;
 use crate::{FeatureQuery, WindowError};
@@ -55,6 +56,7 @@ pub struct WindowAggregate {
     /// Panes that lack rows, with the watermark at which the first of them was missed.
     pub(crate) damaged: BTreeMap<i64, i64>,
     pub(crate) corrections: Corrections,
+    pub(crate) fingerprints: Option<Fingerprints>,
 }
 
 impl WindowAggregate {
@@ -63,6 +65,7 @@ impl WindowAggregate {
     pub fn new(query: Arc<FeatureQuery>) -> Self {
         let closed = vec![i64::MIN; query.sizes.len()];
         Self {
+            fingerprints: query.remembers.then(Fingerprints::default),
             query,
             panes: BTreeMap::new(),
             closed,
@@ -116,6 +119,13 @@ impl WindowAggregate {
     /// Files the rows' states under their panes.
     pub(crate) async fn aggregate(&mut self, rows: Vec<RecordBatch>) -> Result<(), WindowError> {
         let query = Arc::clone(&self.query);
+        let rows = match &mut self.fingerprints {
+            Some(known) => {
+                let beside = rows.iter().map(|batch| known.beside(batch)).collect::<Result<_, _>>();
+                beside.map_err(WindowError::arrow(query.name()))?
+            }
+            None => rows,
+        };
         query.input.fill(rows);
         let states = run(&query.partial, &query.context).await.map_err(WindowError::failed(query.name()))?;
         self.file(&states)?;
@@ -162,6 +172,9 @@ impl WindowAggregate {
         let kept_from = self.kept_from().micros();
         self.panes = self.panes.split_off(&kept_from);
         self.corrections.forget_before(kept_from);
+        if let Some(known) = &mut self.fingerprints {
+            known.forget_before(oldest_open);
+        }
         self.damaged = self.damaged.split_off(&oldest_open);
         Ok(emissions)
     }

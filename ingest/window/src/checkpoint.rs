@@ -7,6 +7,7 @@ use headroom_proto::codec::{decode_stream, encode_stream};
 use headroom_proto::v1::QueryState;
 use sha2::{Digest, Sha256};
 
+use crate::fingerprints::Fingerprints;
 use crate::{FeatureQuery, WindowAggregate, WindowError};
 
 impl FeatureQuery {
@@ -44,6 +45,7 @@ impl WindowAggregate {
             damaged_us: self.damaged.iter().map(|(start, watermark)| (*start, *watermark)).collect(),
             states: states.to_vec(),
             revisions: self.corrections.saved(),
+            fingerprints: self.fingerprints.as_ref().map(Fingerprints::saved).unwrap_or_default(),
         })
     }
 
@@ -60,6 +62,9 @@ impl WindowAggregate {
         aggregate.closed.clone_from(&state.closed_us);
         aggregate.first_row = state.first_row_us;
         aggregate.damaged = state.damaged_us.iter().map(|(start, watermark)| (*start, *watermark)).collect();
+        if aggregate.fingerprints.is_some() {
+            aggregate.fingerprints = Some(Fingerprints::restore(&state.fingerprints));
+        }
         aggregate.corrections.restore(&state.revisions);
         aggregate.file(&batches)?;
         Ok(aggregate)

@@ -9,10 +9,12 @@ mod aggregate;
 mod checkpoint;
 mod correct;
 mod error;
+mod fingerprints;
 mod quantile;
 mod query;
 mod session;
 mod sketch;
+mod top;
 
 pub use aggregate::{Emission, Split, WindowAggregate, split_rows};
 pub use error::WindowError;

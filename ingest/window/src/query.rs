@@ -18,6 +18,7 @@ use headroom_proto::{schema, time};
 use serde::{Deserialize, Serialize};
 
 use crate::WindowError;
+use crate::fingerprints::{FIRST_SEEN, schema_with_first_seen};
 use crate::quantile::with_sketches;
 use crate::session::{Slot, session};
 
@@ -90,6 +91,8 @@ pub struct FeatureQuery {
     pub(crate) window_column: usize,
     pub(crate) reduce: Arc<dyn ExecutionPlan>,
     pub(crate) sizes: Vec<Size>,
+    /// Does it ask when fingerprints were first seen?
+    pub(crate) remembers: bool,
 }
 
 /// What one planning of the SQL gives.
@@ -111,8 +114,11 @@ impl FeatureQuery {
         let pane =
             *spans.first().ok_or_else(|| WindowError::refused(&name, "`windows` is empty: write [\"10s\", \"1m\"]"))?;
         let context = session();
-        let input = Slot::new(config.source.schema());
-        let table = StreamingTable::try_new(config.source.schema(), vec![Arc::clone(&input) as _]);
+        let remembers = config.source == Telemetry::Queries && config.sql.contains(FIRST_SEEN);
+        let schema = config.source.schema();
+        let schema = if remembers { schema_with_first_seen(&schema) } else { schema };
+        let input = Slot::new(Arc::clone(&schema));
+        let table = StreamingTable::try_new(schema, vec![Arc::clone(&input) as _]);
         table
             .and_then(|table| context.register_table(config.source.table(), Arc::new(table)))
             .map_err(WindowError::failed(&name))?;
@@ -148,6 +154,7 @@ impl FeatureQuery {
             window_column,
             reduce,
             sizes,
+            remembers,
         };
         query.check_output()?;
         Ok(query)

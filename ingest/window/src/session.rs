@@ -15,6 +15,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
 use datafusion::prelude::SessionConfig;
 
+use crate::top::top_share;
+
 const BATCH_ROWS: usize = 65_536;
 
 /// Rules that would merge the two halves, answer from statistics, or limit groups.
@@ -40,7 +42,9 @@ pub(crate) fn session() -> SessionContext {
         .with_physical_optimizer_rules(physical)
         .with_optimizer_rules(logical)
         .build();
-    SessionContext::new_with_state(state)
+    let context = SessionContext::new_with_state(state);
+    context.register_udaf(top_share());
+    context
 }
 
 /// A leaf whose content is replaced before every run of the same plan.

@@ -143,6 +143,34 @@ async fn late_rows_correct_their_windows_and_no_others() {
 }
 
 #[tokio::test]
+async fn unseen_fingerprints_and_the_heaviest_are_told_across_restarts() {
+    let sql = "SELECT date_bin(INTERVAL '10 seconds', event_time) AS window_start, workload,
+        sum(count) FILTER (WHERE first_seen > event_time - INTERVAL '15 seconds') AS young,
+        top_share(fingerprint, count, 1) AS top FROM queries GROUP BY 1, 2";
+    let query = query(sql).await;
+    let at = |second: i64| stream::START_US + second * 1_000_000;
+    // f0 all the time, and from second 30 on f1 in one row of three.
+    let of = |second: i64| if second >= 30 && second % 3 == 0 { "f1" } else { "f0" };
+    let mut aggregate = WindowAggregate::new(Arc::clone(&query));
+    let mut emitted = Vec::new();
+    for second in 0..60 {
+        let saved = aggregate.checkpoint().expect("saves").encode_to_vec();
+        let saved = QueryState::decode(saved.as_slice()).expect("comes back");
+        aggregate = WindowAggregate::restore(Arc::clone(&query), &saved).expect("restores");
+        let rows = stream::with_fingerprint(&batch([(at(second), "a", 1.0)].into_iter()), of(second));
+        aggregate.push(vec![rows]).await.expect("takes the rows");
+        emitted.extend(aggregate.close(EventTime::from_micros(at(second))).await.expect("closes"));
+    }
+    emitted.extend(aggregate.close(EventTime::from_micros(at(300))).await.expect("closes"));
+    let panes: Vec<Vec<f64>> =
+        cells(emitted).into_iter().filter(|(key, _)| key.0 == 10).map(|(_, cell)| cell).collect();
+    let young: Vec<f64> = panes.iter().map(|cell| if cell[0].is_nan() { 0.0 } else { cell[0] }).collect();
+    // f0 is young until second 14, f1 from second 30 until second 44: 30, 33, 36, 39 and 42.
+    assert_eq!(young, [10.0, 5.0, 0.0, 4.0, 1.0, 0.0]);
+    assert_eq!(panes.iter().map(|cell| cell[1]).collect::<Vec<_>>(), [1.0, 1.0, 1.0, 0.6, 0.7, 0.7]);
+}
+
+#[tokio::test]
 async fn a_checkpoint_that_does_not_fit_is_refused() {
     let stream = Stream::random(40, 200);
     let query = query(SQL).await;

@@ -197,3 +197,11 @@ pub(crate) fn completeness(emissions: &[Emission]) -> Vec<(i64, bool)> {
     };
     emissions.iter().flat_map(of).collect()
 }
+
+/// The same rows, all of one fingerprint.
+pub(crate) fn with_fingerprint(rows: &RecordBatch, fingerprint: &str) -> RecordBatch {
+    let at = rows.schema().index_of("fingerprint").expect("a column");
+    let mut columns = rows.columns().to_vec();
+    columns[at] = Arc::new(StringArray::from(vec![fingerprint; rows.num_rows()]));
+    RecordBatch::try_new(rows.schema(), columns).expect("query events")
+}
