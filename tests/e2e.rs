@@ -4,6 +4,8 @@
 
 #[path = "e2e/crash.rs"]
 mod crash;
+#[path = "e2e/lake.rs"]
+mod lake;
 #[path = "e2e/mistakes.rs"]
 mod mistakes;
 #[path = "e2e/program.rs"]
