@@ -8,7 +8,8 @@ use anyhow::Context;
 
 use crate::cli::UserError;
 
-const FORMAT: &str = "2";
+/// The format of data folders that this program reads and writes.
+pub(crate) const FORMAT: &str = "2";
 
 /// A data folder that this process owns until it is dropped.
 #[derive(Debug)]

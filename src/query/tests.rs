@@ -44,7 +44,7 @@ fn args(data_dir: &Path, sql: &str) -> QueryArgs {
 
 fn data_folder() -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("temp folder");
-    std::fs::write(folder.path().join("VERSION"), "1").expect("writes");
+    std::fs::write(folder.path().join("VERSION"), crate::data_dir::FORMAT).expect("writes");
     std::fs::create_dir(folder.path().join("lake")).expect("creates");
     folder
 }
