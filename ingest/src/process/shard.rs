@@ -160,6 +160,10 @@ impl Shard {
     ) -> Result<(), ProcessError> {
         let mut rows = Vec::new();
         for record in records {
+            // Never twice, whatever the reader does.
+            if self.next_offset.is_some_and(|next| record.offset < next) {
+                continue;
+            }
             self.is_dirty = true;
             self.from_offset.get_or_insert(record.offset);
             self.next_offset = Some(record.offset + 1);

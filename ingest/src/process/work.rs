@@ -72,8 +72,10 @@ impl Work {
 
     /// Takes in what has come, closes what is due, and makes durable what must be.
     pub(super) async fn cycle(&mut self) -> Result<(), ProcessError> {
-        let records = self.consumer.poll(self.service.config.max_poll_records, POLL_WAIT).await?;
+        let mut records = self.consumer.poll(self.service.config.max_poll_records, POLL_WAIT).await?;
         for change in self.consumer.changes()? {
+            // They were read for shards that have been taken away since, or begin anew.
+            records.clear();
             match change {
                 // What has not been written is read again by the next owner.
                 Change::Taken => self.shards.clear(),
