@@ -94,7 +94,7 @@ impl Top {
     fn merge(&mut self, bytes: &[u8]) -> Result<()> {
         let words: Vec<[u8; WORD]> = bytes.chunks_exact(WORD).filter_map(|word| word.try_into().ok()).collect();
         let mut pairs = words.chunks_exact(2).filter_map(|pair| <[[u8; WORD]; 2]>::try_from(pair).ok());
-        let Some([k, total]) = pairs.next().filter(|_| bytes.len() % (2 * WORD) == 0) else {
+        let Some([k, total]) = pairs.next().filter(|_| bytes.len().is_multiple_of(2 * WORD)) else {
             return exec_err!("a damaged state of top_share");
         };
         self.k = self.k.max(u64::from_le_bytes(k));
