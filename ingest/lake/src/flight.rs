@@ -22,7 +22,8 @@ use headroom_proto::time::{Span, span_text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use tonic::service::interceptor::InterceptedService;
 
 pub use auth::{Auth, TokenError};
@@ -155,8 +156,8 @@ pub struct FlightSql {
     counts: Counts,
 }
 
-/// Queries that run, by their handle: whoever sends, cancels.
-type Running = Arc<Mutex<HashMap<String, oneshot::Sender<()>>>>;
+/// Queries that wait or run, by their handle: each execution has a number.
+type Running = Arc<Mutex<HashMap<String, Vec<(u64, CancellationToken)>>>>;
 
 /// A prepared statement.
 #[derive(Clone, Debug)]
@@ -213,10 +214,10 @@ impl FlightSql {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner).remove(handle);
     }
 
-    /// Ends a query; false when none runs under this handle.
+    /// Ends every execution of a query; false when none waits or runs under this handle.
     fn cancel(&self, handle: &str) -> bool {
         let running = self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(handle);
-        running.is_some_and(|running| running.send(()).is_ok())
+        running.is_some_and(|running| running.iter().map(|(_, token)| token.cancel()).count() > 0)
     }
 }
 

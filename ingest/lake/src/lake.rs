@@ -26,6 +26,8 @@ use crate::{Appended, Commit, LakeError, Storage, Table, evolution, files, sessi
 /// Commits between two Delta checkpoints: opening a table reads at most this many log entries.
 const CHECKPOINT_COMMITS: u32 = 20;
 const QUERY_THREADS: usize = 2;
+/// Planning descends into expressions: a statement of the largest size must not overflow it.
+const QUERY_STACK_BYTES: usize = 64 << 20;
 const RETENTION: &str = "interval 7 days";
 
 /// A folder or an object store with the tables. Writers of one table take turns; readers never wait.
@@ -256,6 +258,7 @@ impl Lake {
         let runtime = Builder::new_multi_thread()
             .worker_threads(QUERY_THREADS)
             .thread_name("headroom-query")
+            .thread_stack_size(QUERY_STACK_BYTES)
             .enable_all()
             .build()
             .map_err(|error| LakeError::Query(Box::new(error.into())))?;

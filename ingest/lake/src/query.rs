@@ -23,6 +23,8 @@ use crate::versions::{self, Travelling};
 use crate::{Lake, LakeError, Table, session, views};
 
 const BATCHES_AHEAD: usize = 2;
+/// So deep can no expression be that planning it needs more stack than there is.
+const MAX_SQL_BYTES: usize = 32 << 10;
 
 /// What a query may use.
 #[derive(Clone, Debug)]
@@ -88,13 +90,13 @@ impl Lake {
         self.register(&context).await?;
         let mut question = Travelling::parse(sql)?;
         self.register_versions(&context, &mut question).await?;
-        let plan = logical(&context, &question, &limits).await?;
-        let types = plan.get_parameter_types().map_err(|error| failed(error, &limits))?;
-        let mut types: Vec<_> = types.into_iter().collect();
-        types.sort_by_key(|(name, _)| name.trim_start_matches('$').parse::<usize>().unwrap_or(usize::MAX));
-        let field = |(name, kind): (String, Option<DataType>)| Field::new(name, kind.unwrap_or(DataType::Utf8), true);
-        let parameters = Schema::new(types.into_iter().map(field).collect::<Vec<_>>());
-        Ok(Planned { schema: Arc::clone(plan.schema().inner()), parameters })
+        let deadline = limits.time;
+        let planning = self.query_threads()?.spawn(async move { planned(&context, &question, &limits).await });
+        match tokio::time::timeout(deadline, planning).await {
+            Ok(Ok(planned)) => planned,
+            Ok(Err(error)) => Err(LakeError::Query(Box::new(DataFusionError::Internal(error.to_string())))),
+            Err(_) => Err(out_of_time(&QueryLimits::default())),
+        }
     }
 
     /// Asks one question whose parameters `$1`, `$2` ... have these values.
@@ -254,6 +256,16 @@ async fn begin(context: &SessionContext, question: Question) -> Result<SendableR
     frame.execute_stream().await.map_err(|error| failed(error, limits))
 }
 
+async fn planned(context: &SessionContext, question: &Travelling, limits: &QueryLimits) -> Result<Planned, LakeError> {
+    let plan = logical(context, question, limits).await?;
+    let types = plan.get_parameter_types().map_err(|error| failed(error, limits))?;
+    let mut types: Vec<_> = types.into_iter().collect();
+    types.sort_by_key(|(name, _)| name.trim_start_matches('$').parse::<usize>().unwrap_or(usize::MAX));
+    let field = |(name, kind): (String, Option<DataType>)| Field::new(name, kind.unwrap_or(DataType::Utf8), true);
+    let parameters = Schema::new(types.into_iter().map(field).collect::<Vec<_>>());
+    Ok(Planned { schema: Arc::clone(plan.schema().inner()), parameters })
+}
+
 /// The plan of a statement that only reads.
 async fn logical(
     context: &SessionContext,
@@ -261,6 +273,10 @@ async fn logical(
     limits: &QueryLimits,
 ) -> Result<LogicalPlan, LakeError> {
     let sql = question.sql();
+    if sql.len() > MAX_SQL_BYTES {
+        let length = sql.len();
+        return Err(LakeError::Sql(format!("a statement of {length} bytes: at most {MAX_SQL_BYTES} are read")));
+    }
     let state = context.state();
     let dialect = state.config_options().sql_parser.dialect;
     let mut statement = state.sql_to_statement(sql, &dialect).map_err(|error| LakeError::Sql(described(&error)))?;
@@ -306,6 +322,7 @@ fn unknown_table(state: &SessionState, statement: &Statement) -> Option<LakeErro
         is_schema(reference.schema())
             && !versions::is_registered(reference.table())
             && Table::ALL.iter().all(|table| table.name() != reference.table())
+            && views::ALL.iter().all(|view| view.name != reference.table())
     })?;
     if state.table_functions().contains_key(unknown.table()) {
         return None;

@@ -28,7 +28,7 @@ use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
 use futures::{Stream, TryStreamExt};
 use prost::Message;
-use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::token_of;
@@ -55,38 +55,53 @@ impl FlightSql {
 
     /// Runs a statement and hands out its rows as they come.
     async fn answer(&self, handle: String, sql: &str, parameters: Vec<ScalarValue>) -> Result<Answer, Status> {
-        let permits = std::sync::Arc::clone(&self.permits);
-        let permit = tokio::time::timeout(self.limits.time, permits.acquire_owned())
-            .await
-            .map_err(|_| Status::resource_exhausted("too many queries run at once: try again later"))?
-            .map_err(|error| Status::internal(error.to_string()))?;
-        self.counts.queries.inc();
-        let rows = self.lake.query_with(sql, parameters, &self.limits).await.map_err(|error| self.refused(error))?;
-        let (cancel, cancelled) = oneshot::channel();
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).insert(handle.clone(), cancel);
+        let (cancelled, number) = (CancellationToken::new(), self.used());
+        self.running
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(handle.clone())
+            .or_default()
+            .push((number, cancelled.clone()));
+        let entry = Entry { running: std::sync::Arc::clone(&self.running), handle, number };
+        let begun = async {
+            let permit = tokio::time::timeout(self.limits.time, std::sync::Arc::clone(&self.permits).acquire_owned())
+                .await
+                .map_err(|_| Status::resource_exhausted("too many queries run at once: try again later"))?
+                .map_err(internal)?;
+            self.counts.queries.inc();
+            let rows =
+                self.lake.query_with(sql, parameters, &self.limits).await.map_err(|error| self.refused(error))?;
+            Ok::<_, Status>((permit, rows))
+        };
+        let (permit, rows) = tokio::select! {
+            biased;
+            () = cancelled.cancelled() => {
+                self.counts.cancelled.inc();
+                return Err(Status::cancelled("the query was cancelled"));
+            }
+            begun = begun => begun?,
+        };
         let schema = plain_schema(&rows.schema());
         let counts = self.counts.clone();
-        let entry = Entry { running: std::sync::Arc::clone(&self.running), handle };
         let state = (rows, cancelled, Some((permit, entry)), std::sync::Arc::clone(&schema), counts);
-        let batches =
-            futures::stream::unfold(state, |(mut rows, mut cancelled, mut held, schema, counts)| async move {
-                held.as_ref()?;
-                let next = tokio::select! {
-                    biased;
-                    Ok(()) = &mut cancelled => {
-                        counts.cancelled.inc();
-                        Some(Err(Status::cancelled("the query was cancelled")))
-                    }
-                    next = next_of(&mut rows) => next,
-                };
-                if let Some(Ok(batch)) = &next {
-                    counts.rows.inc_by(u64::try_from(batch.num_rows()).unwrap_or(0));
-                } else {
-                    held = None;
+        let batches = futures::stream::unfold(state, |(mut rows, cancelled, mut held, schema, counts)| async move {
+            held.as_ref()?;
+            let next = tokio::select! {
+                biased;
+                () = cancelled.cancelled() => {
+                    counts.cancelled.inc();
+                    Some(Err(Status::cancelled("the query was cancelled")))
                 }
-                let item = next?.and_then(|batch| plain(&batch, &schema).map_err(|e| Status::internal(e.to_string())));
-                Some((item, (rows, cancelled, held, schema, counts)))
-            });
+                next = next_of(&mut rows) => next,
+            };
+            if let Some(Ok(batch)) = &next {
+                counts.rows.inc_by(u64::try_from(batch.num_rows()).unwrap_or(0));
+            } else {
+                held = None;
+            }
+            let item = next?.and_then(|batch| plain(&batch, &schema).map_err(|e| Status::internal(e.to_string())));
+            Some((item, (rows, cancelled, held, schema, counts)))
+        });
         Ok(encoded(schema, batches))
     }
 
@@ -119,11 +134,18 @@ impl FlightSql {
 struct Entry {
     running: super::Running,
     handle: String,
+    number: u64,
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.handle);
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(executions) = running.get_mut(&self.handle) {
+            executions.retain(|(number, _)| *number != self.number);
+            if executions.is_empty() {
+                running.remove(&self.handle);
+            }
+        }
     }
 }
 
@@ -256,7 +278,7 @@ impl FlightSqlService for FlightSql {
         let result = ActionCreatePreparedStatementResult {
             prepared_statement_handle: handle.clone().into(),
             dataset_schema: schema_bytes(&schema)?,
-            parameter_schema: schema_bytes(&planned.parameters)?,
+            parameter_schema: schema_bytes(&plain_schema(&std::sync::Arc::new(planned.parameters)))?,
         };
         let used = self.used();
         self.keep(handle, Prepared { sql: query.query, schema, parameters: Vec::new(), used });

@@ -176,6 +176,24 @@ async fn a_query_is_cancelled_while_it_runs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn one_ticket_can_be_read_twice_and_long_statements_are_refused() {
+    let served = served(FlightConfig::default()).await;
+    let mut client = served.client().await;
+    let info = client.execute("SELECT value FROM generate_series(1, 500000)".to_owned(), None).await.expect("plans");
+    let mut other = served.client().await;
+    let (one, two) = tokio::join!(rows(&mut client, info.clone()), rows(&mut other, info));
+    for batches in [one.expect("answers"), two.expect("answers")] {
+        assert_eq!(batches.iter().map(RecordBatch::num_rows).sum::<usize>(), 500_000);
+    }
+    let sum = |terms: usize| format!("SELECT {}", vec!["1"; terms].join("+"));
+    ask(&mut client, &sum(3_000)).await.expect("a deep expression is answered");
+    let refused = ask(&mut client, &sum(30_000)).await.expect_err("too long");
+    assert!(refused.contains("bytes"), "{refused}");
+    let refused = ask(&mut client, "SELECT nope FROM headroom_by_hour").await.expect_err("no such column");
+    assert!(refused.contains("nope"), "{refused}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn prepared_statements_take_parameters_and_are_bounded() {
     let served = served(FlightConfig { max_prepared: 2, ..FlightConfig::default() }).await;
     let mut client = served.client().await;

@@ -8,13 +8,15 @@ WITH newest AS (
 quiet AS (
     SELECT a.* FROM actual_load AS a
     LEFT ANTI JOIN newest AS s ON a.at >= s.starts_at AND a.at < s.ends_at
+        AND (s.workloads IS NULL OR cardinality(s.workloads) = 0 OR regexp_like(a.workload,
+        concat('^(', replace(replace(array_to_string(s.workloads, '|'), '.', '\.'), '*', '.*'), ')$')))
 ),
 during AS (
     SELECT s.signal_id, s.name, s.kind, s.starts_at, s.ends_at, s.audience_size, a.workload, a.target, a.at, a.load
     FROM newest AS s
     JOIN actual_load AS a ON a.at >= s.starts_at AND a.at < s.ends_at
-    WHERE s.workloads IS NULL OR cardinality(s.workloads) = 0 OR array_has(s.workloads, a.workload)
-        OR array_has(s.workloads, '*')
+    WHERE (s.workloads IS NULL OR cardinality(s.workloads) = 0 OR regexp_like(a.workload,
+        concat('^(', replace(replace(array_to_string(s.workloads, '|'), '.', '\.'), '*', '.*'), ')$')))
 ),
 -- Not a join with the weeks: DataFusion 55 loses a condition that spans three joined tables.
 weeks AS (

@@ -122,12 +122,15 @@ async fn growth_and_lift_compare_with_what_was_before() {
     ];
     let signal = |id: &str, revision: i64, status: &str, start: &str, end: &str| {
         json!({ "signal_id": id, "revision": revision, "kind": "campaign", "status": status, "starts_at": start,
-            "ends_at": end, "announced_at": "2026-03-01T00:00:00Z", "weight": 1.0, "name": id })
+            "ends_at": end, "announced_at": "2026-03-01T00:00:00Z", "weight": 1.0, "name": id,
+            "workloads": if id == "elsewhere" { ["bank"] } else { ["sh*"] } })
     };
     let signals = [
         signal("before", 1, "announced", "2026-03-20T11:00:00Z", "2026-03-20T13:00:00Z"),
         signal("spring", 1, "announced", "2026-03-26T11:00:00Z", "2026-03-26T13:00:00Z"),
         signal("spring", 2, "rescheduled", "2026-03-27T11:00:00Z", "2026-03-27T13:00:00Z"),
+        // Another workload's event does not make the week before last a special one.
+        signal("elsewhere", 1, "announced", "2026-03-13T11:00:00Z", "2026-03-13T13:00:00Z"),
         signal("called-off", 1, "announced", "2026-04-02T11:00:00Z", "2026-04-02T13:00:00Z"),
         signal("called-off", 2, "cancelled", "2026-04-02T11:00:00Z", "2026-04-02T13:00:00Z"),
     ];
