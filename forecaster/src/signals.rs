@@ -54,6 +54,7 @@ pub(crate) fn known_event(signal: &Signal) -> KnownEvent {
         id: signal.signal_id.clone(),
         revision: signal.revision,
         kind: kind_word(signal.kind()),
+        name: signal.name.clone(),
         channel: signal.channel.clone(),
         weight: signal.weight,
         #[expect(clippy::cast_precision_loss, reason = "exact below 9e15 people")]

@@ -8,8 +8,10 @@ const HOUR_US: i64 = 3_600_000_000;
 /// Events of this length or more act over their whole span, in parts of a day; shorter ones around start and end.
 const LONG_US: i64 = 12 * HOUR_US;
 /// How far an event can act before its start and behind its end.
-const BEFORE_US: i64 = 3 * HOUR_US;
-const BEHIND_US: i64 = 6 * HOUR_US;
+const BEFORE_US: i64 = 24 * HOUR_US;
+const BEHIND_US: i64 = 24 * HOUR_US;
+/// Names with a response of their own: those that have returned, the most frequent first.
+const NAMES: usize = 24;
 
 /// One revision of an event signal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +22,8 @@ pub struct KnownEvent {
     pub revision: u64,
     /// Such as `match`; events of a kind share a response.
     pub kind: String,
+    /// What people call it; events whose names differ in their digits alone return, and are alike. May be empty.
+    pub name: String,
     /// Such as `email`; may be empty.
     pub channel: String,
     /// Relative size; 1 is an ordinary event.
@@ -41,6 +45,17 @@ impl KnownEvent {
         self.ends_at_us - self.starts_at_us >= LONG_US
     }
 
+    /// May it act within `[from_us, to_us)`?
+    pub(crate) fn acts(&self, from_us: i64, to_us: i64) -> bool {
+        self.starts_at_us - BEFORE_US < to_us && self.ends_at_us + BEHIND_US > from_us
+    }
+
+    /// Its name without digits and case: what this year's event has in common with that of the year before.
+    fn series(&self) -> String {
+        let letters: String = self.name.chars().filter(|letter| !letter.is_numeric()).collect();
+        letters.trim().to_lowercase()
+    }
+
     /// Is a step within the event, with an hour before and behind a short one?
     pub(crate) fn flags(&self, start_us: i64, step_us: i64) -> bool {
         let margin_us = if self.is_long() { 0 } else { HOUR_US };
@@ -53,10 +68,20 @@ impl KnownEvent {
         if self.is_long() {
             let part = |k: i64| (start + 4 * k * HOUR_US, (start + 4 * (k + 1) * HOUR_US).min(end));
             // Days behind the first act as the last part of the day does.
-            return [part(0), part(1), part(2), part(3), part(4), (start + 20 * HOUR_US, end), (end, end + BEHIND_US)];
+            return [
+                (start - BEFORE_US, start),
+                part(0),
+                part(1),
+                part(2),
+                part(3),
+                part(4),
+                (start + 20 * HOUR_US, end),
+                (end, end + BEHIND_US),
+            ];
         }
         [
-            (start - BEFORE_US, start - HOUR_US),
+            (start - 9 * HOUR_US, start - 3 * HOUR_US),
+            (start - 3 * HOUR_US, start - HOUR_US),
             (start - HOUR_US, start),
             (start, (start + HOUR_US).min(end)),
             (start + HOUR_US, (start + 2 * HOUR_US).min(end)),
@@ -68,11 +93,11 @@ impl KnownEvent {
 }
 
 /// Parts of a response.
-pub(crate) const PHASES: usize = 7;
+pub(crate) const PHASES: usize = 8;
 
 /// Log lift that a short event of weight 1 is expected to have before any was seen: a launch, sale, campaign or match
 /// raises load, most towards its end; what a holiday or a maintenance does is not known beforehand.
-const PRIOR_LIFT: [f64; PHASES] = [0.05, 0.2, 0.4, 0.5, 0.6, 0.4, 0.15];
+const PRIOR_LIFT: [f64; PHASES] = [0.0, 0.05, 0.2, 0.4, 0.5, 0.6, 0.4, 0.15];
 
 /// All revisions that were told, and what of them was known when.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -97,21 +122,40 @@ impl EventBook {
             .values()
             .filter_map(|revisions| newest(revisions).and_then(|at| revisions.get(at)))
             .filter(|event| !event.cancelled)
-            .filter(|event| event.starts_at_us - BEFORE_US < to_us && event.ends_at_us + BEHIND_US > from_us)
+            .filter(|event| event.acts(from_us, to_us))
             .collect()
     }
 }
 
-/// The response's columns: one set of phases for each kind of event and length class.
+/// Events that share a response: all of a kind and length class, or those among them that return under one name.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+struct Class {
+    kind: String,
+    is_long: bool,
+    /// Empty for all of a kind.
+    name: String,
+}
+
+/// The response's columns: one set of phases for each class of events. What a name adds to its kind is learned apart
+/// and shrunk towards nothing, so that a name seen once says a little and one seen often says all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EventColumns {
-    classes: Vec<(String, bool)>,
+    classes: Vec<Class>,
 }
 
 impl EventColumns {
-    /// Columns for the events of a training set.
-    pub(crate) fn of(events: &[&KnownEvent]) -> Self {
-        let mut classes: Vec<(String, bool)> = events.iter().map(|event| class_of(event)).collect();
+    /// Columns for the events of a training set that ends at `now_us`.
+    pub(crate) fn of(events: &[&KnownEvent], now_us: i64) -> Self {
+        let mut classes: Vec<Class> = events.iter().map(|event| class_of(event, false)).collect();
+        let mut named: BTreeMap<Class, (usize, usize)> = BTreeMap::new();
+        for event in events.iter().filter(|event| !event.name.is_empty()) {
+            let (ended, all) = named.entry(class_of(event, true)).or_default();
+            *all += 1;
+            *ended += usize::from(event.ends_at_us <= now_us);
+        }
+        let mut returning: Vec<_> = named.into_iter().filter(|(_, (ended, all))| *ended > 0 && *all > 1).collect();
+        returning.sort_by_key(|(_, (ended, _))| std::cmp::Reverse(*ended));
+        classes.extend(returning.into_iter().take(NAMES).map(|(class, _)| class));
         classes.sort();
         classes.dedup();
         Self { classes }
@@ -125,9 +169,10 @@ impl EventColumns {
     pub(crate) fn prior(&self) -> Vec<f64> {
         self.classes
             .iter()
-            .flat_map(|(kind, is_long)| {
-                let raises = !is_long && matches!(kind.as_str(), "campaign" | "launch" | "sale" | "match");
-                PRIOR_LIFT.map(|lift| if raises { lift } else { 0.0 })
+            .flat_map(|class| {
+                let raises = !class.is_long && matches!(class.kind.as_str(), "campaign" | "launch" | "sale" | "match");
+                let is_whole_kind = class.name.is_empty();
+                PRIOR_LIFT.map(|lift| if raises && is_whole_kind { lift } else { 0.0 })
             })
             .collect()
     }
@@ -135,14 +180,20 @@ impl EventColumns {
     /// The row of one step. Events of a class that overlap add their squares: two at once are not twice one.
     pub(crate) fn row(&self, events: &[&KnownEvent], start_us: i64, step_us: i64, row: &mut [f64]) {
         row.fill(0.0);
-        for event in events {
-            let Ok(class) = self.classes.binary_search(&class_of(event)) else { continue };
-            for (phase, (from_us, to_us)) in event.phases().into_iter().enumerate() {
-                let overlap_us = (start_us + step_us).min(to_us) - start_us.max(from_us);
-                if overlap_us > 0
-                    && let Some(cell) = row.get_mut(class * PHASES + phase)
-                {
-                    *cell += event.weight * share(overlap_us, step_us);
+        let end_us = start_us + step_us;
+        for event in events.iter().filter(|event| event.acts(start_us, end_us)) {
+            for is_named in [false, true] {
+                let Ok(class) = self.classes.binary_search(&class_of(event, is_named)) else { continue };
+                if is_named && event.name.is_empty() {
+                    continue;
+                }
+                for (phase, (from_us, to_us)) in event.phases().into_iter().enumerate() {
+                    let overlap_us = end_us.min(to_us) - start_us.max(from_us);
+                    if overlap_us > 0
+                        && let Some(cell) = row.get_mut(class * PHASES + phase)
+                    {
+                        *cell += event.weight * share(overlap_us, step_us);
+                    }
                 }
             }
         }
@@ -157,6 +208,7 @@ fn share(part_us: i64, step_us: i64) -> f64 {
     part_us as f64 / step_us as f64
 }
 
-fn class_of(event: &KnownEvent) -> (String, bool) {
-    (event.kind.clone(), event.is_long())
+fn class_of(event: &KnownEvent, is_named: bool) -> Class {
+    let name = if is_named { event.series() } else { String::new() };
+    Class { kind: event.kind.clone(), is_long: event.is_long(), name }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::KnownEvent;
 use crate::mstl::Mstl;
-use crate::ridge::Ridge;
+use crate::ridge::{Memory, Ridge};
 use crate::seasonal_naive::SeasonalNaive;
 use crate::{History, ModelError};
 
@@ -27,6 +27,8 @@ pub trait Model {
 pub enum Family {
     /// Multiplicative ridge with event response.
     RidgeEvents,
+    /// The same with a memory of years.
+    RidgeLong,
     /// The value of a week before, or of a day before.
     SeasonalNaive,
     /// MSTL decomposition with ETS trend, of hourly means.
@@ -43,13 +45,14 @@ pub(crate) enum Fitted {
 
 impl Family {
     /// Every family, the first champion first.
-    pub const ALL: [Family; 3] = [Family::RidgeEvents, Family::SeasonalNaive, Family::AugursMstlEts];
+    pub const ALL: [Family; 4] = [Family::RidgeEvents, Family::RidgeLong, Family::SeasonalNaive, Family::AugursMstlEts];
 
     /// The name in records and tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::RidgeEvents => "ridge-events",
+            Self::RidgeLong => "ridge-long",
             Self::SeasonalNaive => "seasonal-naive",
             Self::AugursMstlEts => "augurs-mstl-ets",
         }
@@ -61,7 +64,8 @@ impl Family {
     /// When the history is too short or has nothing but gaps.
     pub(crate) fn fit(self, history: &History, events: &[&KnownEvent]) -> Result<Fitted, ModelError> {
         Ok(match self {
-            Self::RidgeEvents => Fitted::Ridge(Ridge::fit(history, events)?),
+            Self::RidgeEvents => Fitted::Ridge(Ridge::fit(history, events, Memory::Short)?),
+            Self::RidgeLong => Fitted::Ridge(Ridge::fit(history, events, Memory::Long)?),
             Self::SeasonalNaive => Fitted::SeasonalNaive(SeasonalNaive::fit(history)?),
             Self::AugursMstlEts => Fitted::Mstl(Mstl::fit(history)?),
         })

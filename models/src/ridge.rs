@@ -12,12 +12,12 @@ use serde::{Deserialize, Serialize};
 use crate::event::{EventColumns, KnownEvent};
 use crate::family::Model;
 use crate::scales::{log, median};
-use crate::{History, ModelError, season};
+use crate::season::Season;
+use crate::{History, ModelError};
 
-const FAMILY: &str = "ridge-events";
 const DAY_US: i64 = 86_400_000_000;
-/// Rows of this age count half.
-const HALF_LIFE_DAYS: f64 = 10.0;
+/// The level may turn daily as far back as this, weekly before.
+const DAILY_LEVEL_DAYS: i64 = 35;
 /// Penalty on the squared difference of the level between days, for each row of a day.
 const LEVEL_PENALTY: f64 = 0.5;
 const SEASON_PENALTY: f64 = 0.3;
@@ -28,13 +28,45 @@ const HUBER_DEVIATIONS: f64 = 2.5;
 const PASSES: usize = 3;
 /// What is left of a deviation from the level after an hour.
 const DEVIATION_LEFT_PER_HOUR: f64 = 0.834;
-/// Weeks of harmonics need three weeks of history.
-const WEEKLY_FROM_DAYS: i64 = 21;
+
+/// How long a ridge remembers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Memory {
+    /// Rows of ten days ago count half: what is true now.
+    Short,
+    /// Rows of half a year ago count half: the year, and events that return with it.
+    Long,
+}
+
+impl Memory {
+    const fn half_life_days(self) -> f64 {
+        match self {
+            Self::Short => 10.0,
+            Self::Long => 180.0,
+        }
+    }
+
+    /// How far back rows are looked at.
+    const fn reach_us(self) -> i64 {
+        match self {
+            Self::Short => 70 * DAY_US,
+            Self::Long => i64::MAX,
+        }
+    }
+
+    const fn family(self) -> &'static str {
+        match self {
+            Self::Short => "ridge-events",
+            Self::Long => "ridge-long",
+        }
+    }
+}
 
 /// A fitted ridge.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Ridge {
-    weekly: bool,
+    memory: Memory,
+    seasonal: Season,
     season: Vec<f64>,
     columns: EventColumns,
     response: Vec<f64>,
@@ -43,7 +75,8 @@ pub(crate) struct Ridge {
 /// The rows of a fit. The level's two cells are kept as a position; the rest of a row is dense.
 struct Rows {
     width: usize,
-    knots: usize,
+    /// Where the level may turn, in days since the first row, ascending.
+    knots: Vec<f64>,
     level: Vec<(usize, f64)>,
     dense: Vec<f64>,
     targets: Vec<f64>,
@@ -52,19 +85,23 @@ struct Rows {
 }
 
 impl Ridge {
-    pub(crate) fn fit(history: &History, events: &[&KnownEvent]) -> Result<Self, ModelError> {
-        let weekly = history.end_us() - history.start_us() >= WEEKLY_FROM_DAYS * DAY_US;
-        let columns = EventColumns::of(events);
-        let rows = Rows::of(history, events, &columns, weekly);
-        if rows.targets.len() < 3 * season::width(false) {
+    pub(crate) fn fit(history: &History, events: &[&KnownEvent], memory: Memory) -> Result<Self, ModelError> {
+        let from_us = history.start_us().max(history.end_us().saturating_sub(memory.reach_us()));
+        let seasonal = Season::of(history.end_us() - from_us, history.step_us());
+        let events: Vec<_> = events.iter().copied().filter(|event| event.acts(from_us, i64::MAX)).collect();
+        let columns = EventColumns::of(&events, history.end_us());
+        let rows = Rows::of(history, from_us, &events, &columns, seasonal, memory);
+        if rows.targets.len() < 2 * seasonal.width() {
             let problem = format!("{} steps with values are too few", rows.targets.len());
-            return Err(ModelError::Fit { family: FAMILY, problem });
+            return Err(ModelError::Fit { family: memory.family(), problem });
         }
-        let coefficients = rows.solve(history, &columns, season::width(weekly))?;
-        let season_end = rows.knots + season::width(weekly);
+        let coefficients = rows.solve(history, &columns, seasonal.width(), memory)?;
+        let knots = rows.knots.len();
+        let season_end = knots + seasonal.width();
         Ok(Self {
-            weekly,
-            season: coefficients.get(rows.knots..season_end).unwrap_or_default().to_vec(),
+            memory,
+            seasonal,
+            season: coefficients.get(knots..season_end).unwrap_or_default().to_vec(),
             response: coefficients.get(season_end..).unwrap_or_default().to_vec(),
             columns,
         })
@@ -73,7 +110,7 @@ impl Ridge {
     /// Season and event response of one step, on the log scale.
     fn structure(&self, events: &[&KnownEvent], start_us: i64, step_us: i64, row: &mut Vec<f64>) -> f64 {
         row.clear();
-        season::push_row(start_us, self.weekly, row);
+        self.seasonal.push_row(start_us, row);
         let seasonal = dot(row, &self.season);
         row.clear();
         row.resize(self.columns.len(), 0.0);
@@ -84,7 +121,7 @@ impl Ridge {
 
 impl Model for Ridge {
     fn name(&self) -> &'static str {
-        FAMILY
+        self.memory.family()
     }
 
     fn predict(&self, history: &History, events: &[&KnownEvent], steps: usize) -> Vec<f64> {
@@ -114,7 +151,7 @@ impl Model for Ridge {
 
     fn parameters(&self) -> serde_json::Value {
         serde_json::json!({
-            "half_life_days": HALF_LIFE_DAYS, "weekly": self.weekly,
+            "half_life_days": self.memory.half_life_days(), "season": self.seasonal,
             "events": self.columns, "response": self.response,
         })
     }
@@ -122,58 +159,78 @@ impl Model for Ridge {
 
 impl Rows {
     #[expect(clippy::cast_precision_loss, reason = "days of history")]
-    fn of(history: &History, events: &[&KnownEvent], columns: &EventColumns, weekly: bool) -> Self {
+    fn of(
+        history: &History,
+        from_us: i64,
+        events: &[&KnownEvent],
+        columns: &EventColumns,
+        seasonal: Season,
+        memory: Memory,
+    ) -> Self {
         let step_us = history.step_us();
-        let days = (history.end_us() - history.start_us()).div_euclid(DAY_US) + 2;
-        let knots = usize::try_from(days).unwrap_or(2).max(2);
-        let width = season::width(weekly) + columns.len();
+        let steps = usize::try_from((history.end_us() - from_us).div_euclid(step_us)).unwrap_or(0);
+        let knots = knots((history.end_us() - from_us).div_euclid(DAY_US) + 1);
+        let width = seasonal.width() + columns.len();
         let mut rows = Self {
             width,
             knots,
             level: Vec::new(),
-            dense: Vec::with_capacity(width * history.len()),
+            dense: Vec::with_capacity(width * steps),
             targets: Vec::new(),
             weights: Vec::new(),
             in_event: Vec::new(),
         };
         let mut response = vec![0.0; columns.len()];
-        for (at_us, value) in history.last(history.len()) {
+        let mut knot = 0;
+        for (at_us, value) in history.last(steps) {
             let Some(value) = value else { continue };
-            let position = (at_us - history.start_us()) as f64 / DAY_US as f64;
-            let knot = usize::try_from((at_us - history.start_us()).div_euclid(DAY_US)).unwrap_or(0).min(knots - 2);
-            rows.level.push((knot, position - knot as f64));
-            season::push_row(at_us, weekly, &mut rows.dense);
+            let position = (at_us - from_us) as f64 / DAY_US as f64;
+            let [mut low, mut high] = rows.gap(knot);
+            while position >= high && knot + 2 < rows.knots.len() {
+                knot += 1;
+                [low, high] = rows.gap(knot);
+            }
+            rows.level.push((knot, (position - low) / (high - low)));
+            seasonal.push_row(at_us, &mut rows.dense);
             columns.row(events, at_us, step_us, &mut response);
             rows.dense.extend(&response);
             rows.in_event.push(response.iter().any(|cell| *cell > 0.0));
             rows.targets.push(log(value));
             let age_days = (history.end_us() - at_us) as f64 / DAY_US as f64;
-            rows.weights.push(0.5_f64.powf(age_days / HALF_LIFE_DAYS));
+            rows.weights.push(0.5_f64.powf(age_days / memory.half_life_days()));
         }
         rows
     }
 
     /// Penalised least squares, a few times with new Huber weights.
-    fn solve(&self, history: &History, columns: &EventColumns, seasonal: usize) -> Result<Vec<f64>, ModelError> {
+    fn solve(
+        &self,
+        history: &History,
+        columns: &EventColumns,
+        seasonal: usize,
+        memory: Memory,
+    ) -> Result<Vec<f64>, ModelError> {
         #[expect(clippy::cast_precision_loss, reason = "steps of a day")]
         let day_rows = (DAY_US / history.step_us()).max(1) as f64;
-        let size = self.knots + self.width;
+        let knots = self.knots.len();
+        let size = knots + self.width;
         let mut huber = vec![1.0; self.targets.len()];
         let mut coefficients = vec![0.0; size];
         for _ in 0..PASSES {
             let (mut normal, mut right) = self.normal_equations(&huber);
-            for knot in 1..self.knots {
-                let penalty = LEVEL_PENALTY * day_rows;
+            for knot in 1..knots {
+                let [low, high] = self.gap(knot - 1);
+                let penalty = LEVEL_PENALTY * day_rows / (high - low);
                 *cell(&mut normal, size, knot, knot) += penalty;
                 *cell(&mut normal, size, knot - 1, knot - 1) += penalty;
                 *cell(&mut normal, size, knot, knot - 1) -= penalty;
             }
             for column in 0..seasonal {
-                *cell(&mut normal, size, self.knots + column, self.knots + column) += SEASON_PENALTY;
+                *cell(&mut normal, size, knots + column, knots + column) += SEASON_PENALTY;
             }
             let penalty = EVENT_PENALTY * (day_rows / 24.0).max(1.0);
             for (column, prior) in columns.prior().into_iter().enumerate() {
-                let at = self.knots + seasonal + column;
+                let at = knots + seasonal + column;
                 *cell(&mut normal, size, at, at) += penalty;
                 if let Some(right) = right.get_mut(at) {
                     *right += penalty * prior;
@@ -182,15 +239,22 @@ impl Rows {
             for k in 0..size {
                 *cell(&mut normal, size, k, k) += 1e-6;
             }
-            coefficients = solved(size, &normal, right)?;
+            coefficients = solved(size, &normal, right, memory.family())?;
             huber = self.huber_weights(&coefficients);
         }
         Ok(coefficients)
     }
 
+    /// A knot and the next.
+    fn gap(&self, knot: usize) -> [f64; 2] {
+        let at = |index: usize| self.knots.get(index).copied().unwrap_or_default();
+        [at(knot), at(knot + 1)]
+    }
+
     /// The lower triangle, row by row, and the right-hand side.
     fn normal_equations(&self, huber: &[f64]) -> (Vec<f64>, Vec<f64>) {
-        let size = self.knots + self.width;
+        let knots = self.knots.len();
+        let size = knots + self.width;
         let mut normal = vec![0.0; size * size];
         let mut right = vec![0.0; size];
         let rows =
@@ -212,7 +276,7 @@ impl Rows {
                 if weighted == 0.0 {
                     continue;
                 }
-                let at = self.knots + column;
+                let at = knots + column;
                 if let Some(right) = right.get_mut(at) {
                     *right += weighted * target;
                 }
@@ -222,7 +286,7 @@ impl Rows {
                         *cell += weighted * value;
                     }
                 }
-                let Some(line) = line.get_mut(self.knots..) else { continue };
+                let Some(line) = line.get_mut(knots..) else { continue };
                 for (cell, other) in line.iter_mut().zip(dense.iter().take(column + 1)) {
                     *cell += weighted * other;
                 }
@@ -233,7 +297,7 @@ impl Rows {
 
     fn huber_weights(&self, coefficients: &[f64]) -> Vec<f64> {
         let level_at = |knot: usize| coefficients.get(knot).copied().unwrap_or(0.0);
-        let dense = coefficients.get(self.knots..).unwrap_or_default();
+        let dense = coefficients.get(self.knots.len()..).unwrap_or_default();
         let residuals: Vec<f64> = self
             .level
             .iter()
@@ -258,8 +322,17 @@ fn cell(matrix: &mut [f64], size: usize, row: usize, column: usize) -> &mut f64 
     &mut matrix[row * size + column]
 }
 
-fn solved(size: usize, lower: &[f64], right: Vec<f64>) -> Result<Vec<f64>, ModelError> {
-    let fail = || ModelError::Fit { family: FAMILY, problem: "the normal equations are singular".to_owned() };
+/// Weekly at first, daily towards the end.
+fn knots(days: i64) -> Vec<f64> {
+    let daily_from = (days - DAILY_LEVEL_DAYS).max(0);
+    let days = (0..=days.max(1)).filter(|day| *day >= daily_from || (daily_from - day) % 7 == 0 || *day == 0);
+    #[expect(clippy::cast_precision_loss, reason = "days of history")]
+    let knots = days.map(|day| day as f64).collect();
+    knots
+}
+
+fn solved(size: usize, lower: &[f64], right: Vec<f64>, family: &'static str) -> Result<Vec<f64>, ModelError> {
+    let fail = || ModelError::Fit { family, problem: "the normal equations are singular".to_owned() };
     // nalgebra reads the lower triangle alone.
     let matrix = DMatrix::from_row_slice(size, size, lower);
     let factor = Cholesky::new(matrix).ok_or_else(fail)?;

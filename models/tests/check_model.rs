@@ -52,6 +52,7 @@ fn event(announced_day: i64, day: i64) -> KnownEvent {
         id: "launch".to_owned(),
         revision: 1,
         kind: "launch".to_owned(),
+        name: String::new(),
         channel: String::new(),
         weight: 1.0,
         audience_size: None,

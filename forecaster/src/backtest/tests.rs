@@ -15,6 +15,7 @@ fn sale(day: i64) -> KnownEvent {
         id: format!("sale-{day}"),
         revision: 1,
         kind: "sale".to_owned(),
+        name: String::new(),
         channel: String::new(),
         weight: 1.0,
         audience_size: None,

@@ -13,6 +13,7 @@ fn event(id: &str, day: i64, announced_day: i64) -> KnownEvent {
         id: id.to_owned(),
         revision: 1,
         kind: "match".to_owned(),
+        name: String::new(),
         channel: String::new(),
         weight: 1.0,
         audience_size: None,
