@@ -55,7 +55,8 @@ impl<'a, S: Sums> Grower<'a, S> {
             let parent = std::mem::take(&mut leaf.histogram);
             let (left, right) = self.divide(leaf, best, rows);
             let last = leaves.len() + 1 == self.max_leaves;
-            let (left, right) = if last { (left, right) } else { self.measure(parent, [left, right], rows, sums, columns) };
+            let (left, right) =
+                if last { (left, right) } else { self.measure(parent, [left, right], rows, sums, columns) };
             leaves.extend([right]);
             if let Some(leaf) = leaves.get_mut(number) {
                 *leaf = left;
@@ -69,7 +70,8 @@ impl<'a, S: Sums> Grower<'a, S> {
     /// The two parts of a leaf, their rows apart and still in order.
     fn divide(&mut self, leaf: &Leaf<S>, best: Candidate<S>, rows: &mut [u32]) -> (Leaf<S>, Leaf<S>) {
         let bins = self.matrix.column(best.rule.column);
-        let lefts = rows.get_mut(leaf.rows.clone()).map_or(0, |rows| sort_by_side(rows, bins, best.rule, &mut self.moved));
+        let lefts =
+            rows.get_mut(leaf.rows.clone()).map_or(0, |rows| sort_by_side(rows, bins, best.rule, &mut self.moved));
         let middle = leaf.rows.start + lefts;
         let part = |rows, sums| Leaf { rows, sums, histogram: Vec::new(), best: None };
         (part(leaf.rows.start..middle, best.left), part(middle..leaf.rows.end, leaf.sums - best.left))

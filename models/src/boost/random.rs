@@ -4,12 +4,16 @@
 pub(super) struct Random(u64);
 
 impl Random {
-    /// The generator of one round; rounds do not share their numbers.
-    pub(super) fn of_round(seed: u64, round: u32) -> Self {
-        Self(Self(seed ^ (u64::from(round) << 32)).next())
+    pub(super) fn seeded(seed: u64) -> Self {
+        Self(seed)
     }
 
-    fn next(&mut self) -> u64 {
+    /// The generator of one round; rounds do not share their numbers.
+    pub(super) fn of_round(seed: u64, round: u32) -> Self {
+        Self::seeded(Self::seeded(seed ^ (u64::from(round) << 32)).next())
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);

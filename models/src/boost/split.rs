@@ -3,17 +3,34 @@
 use super::histogram::{Cells, Sums};
 use super::tree::{MISSING, Rule};
 
-/// Gains below this share of what the leaf has already are rounding.
+/// Gains below this share of what the leaf has already are rounding: where all residuals have the same sign, no split
+/// is better than another, and LightGBM takes whichever rounding favours.
 const NOTHING: f64 = 1e-10;
 
 /// What a split is judged by.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Judge {
-    pub(super) level: f64,
+    pub(super) level: Level,
     pub(super) min_rows: u32,
     pub(super) l2: f64,
     /// Rows' worth of one unit of weight.
     pub(super) unit: f64,
+}
+
+/// The slopes of the pinball loss on both sides. Rounded to single precision, as in LightGBM, so that sums of them are
+/// exact and near ties fall alike.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Level {
+    below: f64,
+    above: f64,
+}
+
+impl From<f64> for Level {
+    #[expect(clippy::cast_possible_truncation, reason = "rounding is what it is for")]
+    fn from(level: f64) -> Self {
+        let above = level as f32;
+        Self { below: f64::from(1.0 - above), above: f64::from(above) }
+    }
 }
 
 /// A split and what it gains.
@@ -28,8 +45,8 @@ impl Judge {
     /// The gain of keeping rows together: the squared gradient over the weight (Chen and Guestrin, 2016, with a second
     /// derivative of one).
     fn score<S: Sums>(&self, sums: S) -> f64 {
-        let weight = sums.weight() as f64 * self.unit;
-        let gradient = weight * (1.0 - self.level) - sums.above() as f64 * self.unit;
+        let (weight, above) = (sums.weight() as f64 * self.unit, sums.above() as f64 * self.unit);
+        let gradient = (weight - above) * self.level.below - above * self.level.above;
         gradient * gradient / (weight + self.l2).max(f64::MIN_POSITIVE)
     }
 

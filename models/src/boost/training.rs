@@ -75,7 +75,7 @@ impl<'a> Training<'a> {
         let base = single(leaf.quantile(&self.rows, &residuals));
         residuals.iter_mut().for_each(|residual| *residual -= f64::from(base));
 
-        let mut grower = Grower::new(self.matrix, Judge { level, min_rows, l2, unit }, leaves);
+        let mut grower = Grower::new(self.matrix, Judge { level: level.into(), min_rows, l2, unit }, leaves);
         let all_columns: Vec<u16> = (0..).take(self.matrix.columns()).collect();
         let (mut rows, mut columns) = (Vec::new(), Vec::new());
         let (mut sums, mut trees) = (Vec::new(), Vec::new());
