@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::scales::{log, quantile, unlog};
 
 /// Where the horizon's groups part, in minutes ahead: the error grows fast at first.
-const BOUNDS_MIN: [i64; 4] = [15, 60, 180, 480];
+const BOUNDS_MIN: [i64; 6] = [15, 60, 180, 480, 1_440, 4_320];
 const HORIZONS: usize = BOUNDS_MIN.len() + 1;
 /// About ten days of a group.
 const KEPT: usize = 2_000;
@@ -23,7 +23,7 @@ const ENOUGH: usize = 60;
 const RATE: f64 = 0.0005;
 /// Offsets are refreshed after this many new residuals of a group.
 const REFRESH: usize = 36;
-/// Residuals to assume where nothing is known: half as much, as much, twice as much.
+/// Residuals to assume where nothing is known, on the log scale: half as much, as much, twice as much.
 const UNKNOWN: [f32; 5] = [-0.7, -0.3, 0.0, 0.3, 0.7];
 
 /// Which residuals a step draws on.
@@ -45,6 +45,17 @@ impl Group {
     }
 }
 
+/// The same in widths of the path at the most.
+const MAX_UNKNOWN: f64 = 4.0;
+
+/// A path on the log scale: medians, and how far off a value usually is, in the path's own measure.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Centres {
+    pub(crate) medians: Vec<f64>,
+    /// All 1 where the model has no measure of its own.
+    pub(crate) widths: Vec<f64>,
+}
+
 /// Residuals of one group, and the offsets that follow from them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Residuals {
@@ -60,19 +71,21 @@ pub(crate) struct Calibration {
     /// The level that is read for each level that is asked: first quiet steps, then event steps.
     adapted: [Vec<f64>; 2],
     groups: Vec<Residuals>,
+    /// The mean width of the last forecast.
+    width: f64,
 }
 
 impl Calibration {
     pub(crate) fn new(levels: &[f64]) -> Self {
         let adapted = [levels.to_vec(), levels.to_vec()];
-        Self { levels: levels.to_vec(), adapted, groups: vec![Residuals::default(); 2 * HORIZONS] }
+        Self { levels: levels.to_vec(), adapted, groups: vec![Residuals::default(); 2 * HORIZONS], width: 1.0 }
     }
 
-    /// Learns from a value that has come: the median and the quantiles that were forecast for it.
-    pub(crate) fn matured(&mut self, group: Group, median_log: f64, quantiles: &[f32], actual: f64) {
+    /// Learns from a value that has come: the centre, as median and width, and the quantiles that were forecast for it.
+    pub(crate) fn matured(&mut self, group: Group, (median_log, width): (f64, f64), quantiles: &[f32], actual: f64) {
         if let Some(residuals) = self.groups.get_mut(group.index()) {
             #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
-            residuals.kept.push_back((log(actual) - median_log) as f32);
+            residuals.kept.push_back(((log(actual) - median_log) / width) as f32);
             residuals.fresh += 1;
             if residuals.kept.len() > KEPT {
                 residuals.kept.pop_front();
@@ -92,17 +105,21 @@ impl Calibration {
         }
     }
 
-    /// Quantiles for a path of medians: `values[step * levels + level]`, ascending within a step.
-    pub(crate) fn quantiles(&mut self, medians_log: &[f64], events: &[bool], step_us: i64) -> Vec<f32> {
+    /// Quantiles for a path of medians and of the widths that residuals are measured in: `values[step * levels + level]`,
+    /// ascending within a step.
+    pub(crate) fn quantiles(&mut self, path: &Centres, events: &[bool], step_us: i64) -> Vec<f32> {
+        #[expect(clippy::cast_precision_loss, reason = "steps of a horizon")]
+        let steps = path.widths.len().max(1) as f64;
+        self.width = path.widths.iter().sum::<f64>() / steps;
         self.refresh();
-        let mut values = Vec::with_capacity(medians_log.len() * self.levels.len());
-        for ((median, event), k) in medians_log.iter().zip(events).zip(0_i64..) {
+        let mut values = Vec::with_capacity(path.medians.len() * self.levels.len());
+        for (((median, width), event), k) in path.medians.iter().zip(&path.widths).zip(events).zip(0_i64..) {
             let group = Group::of(k * step_us, *event);
             let offsets = self.groups.get(group.index()).map(|group| group.offsets.as_slice()).unwrap_or_default();
             let mut floor = 0.0_f32;
             for offset in offsets {
                 #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
-                let value = unlog(median + offset) as f32;
+                let value = unlog(median + width * offset) as f32;
                 floor = floor.max(value);
                 values.push(floor);
             }
@@ -135,7 +152,7 @@ impl Calibration {
             let other: Vec<f32> = kept(Group { event: !group.event, ..group }).collect();
             let every = (other.len() / ENOUGH).max(1);
             pool.extend(other.into_iter().step_by(every).take(ENOUGH - pool.len()).map(f64::from));
-            pool.extend(UNKNOWN.map(f64::from));
+            pool.extend(UNKNOWN.map(|residual| (f64::from(residual) / self.width).clamp(-MAX_UNKNOWN, MAX_UNKNOWN)));
         }
         pool.sort_by(f64::total_cmp);
         let centre = quantile(&pool, 0.5);

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use crate::calibration::{Calibration, Group};
+use crate::calibration::{Calibration, Centres, Group};
 use crate::event::EventBook;
 use crate::family::{Family, Fitted};
 use crate::scales::log;
@@ -17,7 +17,7 @@ const HOUR_US: i64 = 60 * MIN_US;
 /// Forecasts from origins this far apart are kept until they mature: neighbours tell the same.
 const KEPT_EVERY_US: i64 = 15 * MIN_US;
 /// How far ahead of their origin, at the most two in each of the calibration's groups but the last.
-const KEPT_AHEAD_US: [i64; 11] = [
+const KEPT_AHEAD_US: [i64; 19] = [
     0,
     10 * MIN_US,
     20 * MIN_US,
@@ -29,7 +29,17 @@ const KEPT_AHEAD_US: [i64; 11] = [
     10 * HOUR_US,
     16 * HOUR_US,
     24 * HOUR_US - 1,
+    30 * HOUR_US,
+    36 * HOUR_US,
+    47 * HOUR_US,
+    3 * 24 * HOUR_US,
+    5 * 24 * HOUR_US,
+    7 * 24 * HOUR_US,
+    10 * 24 * HOUR_US,
+    13 * 24 * HOUR_US,
 ];
+/// Signals of the last days tell what was on at the lags.
+const EVENTS_BACK_US: i64 = 9 * 24 * HOUR_US;
 /// Hours of losses that are kept.
 const LOSS_HOURS: usize = 24 * 15;
 
@@ -59,6 +69,7 @@ struct Kept {
     ahead_us: i64,
     event: bool,
     median_log: f64,
+    width: f64,
     quantiles: Vec<f32>,
 }
 
@@ -103,16 +114,16 @@ impl Track {
         let fitted = self.fitted.as_ref()?;
         let (origin_us, steps) = (history.end_us(), config.horizon_steps);
         let until_us = origin_us + config.step_us * i64::try_from(steps).ok()?;
-        let events = book.known(origin_us, origin_us - 25 * HOUR_US, until_us);
-        let medians = fitted.model().predict(history, &events, steps);
+        let events = book.known(origin_us, origin_us - EVENTS_BACK_US, until_us);
+        let centres = fitted.predict(history, &events, steps);
         let flag = |k: i64| events.iter().any(|event| event.flags(origin_us + k * config.step_us, config.step_us));
         let event_steps: Vec<bool> = (0..).take(steps).map(flag).collect();
-        let values = self.calibration.quantiles(&medians, &event_steps, config.step_us);
-        self.keep(origin_us, &medians, &event_steps, &values, config);
+        let values = self.calibration.quantiles(&centres, &event_steps, config.step_us);
+        self.keep(origin_us, &centres, &event_steps, &values, config);
         Some(Path { event_steps, values })
     }
 
-    fn keep(&mut self, origin_us: i64, medians: &[f64], events: &[bool], values: &[f32], config: &EngineConfig) {
+    fn keep(&mut self, origin_us: i64, centres: &Centres, events: &[bool], values: &[f32], config: &EngineConfig) {
         if origin_us.rem_euclid(KEPT_EVERY_US.max(config.step_us)) != 0 {
             return;
         }
@@ -120,7 +131,8 @@ impl Track {
         let mut before = usize::MAX;
         for ahead_us in KEPT_AHEAD_US {
             let step = usize::try_from(ahead_us / config.step_us).unwrap_or(0);
-            let (Some(median), Some(event)) = (medians.get(step), events.get(step)) else { continue };
+            let centre = centres.medians.get(step).zip(centres.widths.get(step));
+            let (Some((median, width)), Some(event)) = (centre, events.get(step)) else { continue };
             if step == before {
                 continue;
             }
@@ -131,6 +143,7 @@ impl Track {
                 ahead_us,
                 event: *event,
                 median_log: *median,
+                width: *width,
                 quantiles: values.get(step * levels..(step + 1) * levels).unwrap_or_default().to_vec(),
             });
         }
@@ -149,7 +162,7 @@ impl Track {
             {
                 self.hour.add(levels, &kept.quantiles, actual);
                 let group = Group::of(kept.ahead_us, kept.event);
-                self.calibration.matured(group, kept.median_log, &kept.quantiles, actual);
+                self.calibration.matured(group, (kept.median_log, kept.width), &kept.quantiles, actual);
             }
         }
         self.kept = waiting;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::champion::{MaturedScore, Track, usable};
 use crate::event::EventBook;
-use crate::family::Family;
+use crate::family::{Family, Training};
 use crate::{EngineConfig, History, KnownEvent, ModelError};
 
 const HOUR_US: i64 = 3_600_000_000;
@@ -15,6 +15,8 @@ const MAX_RECENT_GAPS: usize = 6;
 const PROMOTE_HOURS: usize = 24 * 7;
 /// Times `accuracy_factor` at which a forecast is stale rather than suspect.
 const STALE_FACTOR: f64 = 3.0;
+/// A fit that failed is tried again after this long.
+const RETRY_US: i64 = HOUR_US;
 /// Mean log surprise of outcomes that calls for a new fit: half as much again.
 const SURPRISE_LIMIT: f64 = 0.405;
 
@@ -290,10 +292,9 @@ impl Engine {
         for (place, track) in self.tracks.iter_mut().enumerate() {
             let is_champion = place == 0;
             let age_us = now_us.saturating_sub(track.fitted_at_us);
-            let limit_us =
-                if is_champion { self.config.refit_after_us } else { self.config.refit_after_us.max(24 * HOUR_US) };
+            let limit_us = track.family.refit_after_us(self.config.refit_after_us, now_us - self.history.start_us());
             let worse = track.worsening().is_some_and(|worse| worse > self.config.accuracy_factor);
-            let reason = if track.fitted.is_none() {
+            let reason = if track.fitted.is_none() && age_us >= RETRY_US {
                 "first"
             } else if age_us >= limit_us {
                 "age"
@@ -302,12 +303,13 @@ impl Engine {
             } else {
                 continue;
             };
-            let events = self.book.known(now_us, self.history.start_us(), now_us + HOUR_US * 24 * 15);
-            // Only what a fit can rest on, or what it will be asked for, needs a column.
+            let training =
+                Training { history: &self.history, book: &self.book, horizon_steps: self.config.horizon_steps };
+            let events = self.book.known(now_us, self.history.start_us(), now_us);
             track.fitted_at_us = now_us;
-            match track.family.fit(&self.history, &events) {
+            match track.family.fit(&training, track.fitted.as_ref()) {
                 Ok(fitted) => {
-                    let parameters = fitted.model().parameters();
+                    let parameters = fitted.parameters();
                     let version = version_of(track.family, now_us, &parameters);
                     let steps = self.history.len() - self.history.gaps(self.history.len());
                     notes.push(Note::Refitted(ModelCard {

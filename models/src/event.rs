@@ -177,17 +177,29 @@ impl EventColumns {
             .collect()
     }
 
+    /// Where these events act, for any number of rows.
+    pub(crate) fn acting(&self, events: &[&KnownEvent]) -> Vec<Acting> {
+        let of = |event: &&KnownEvent| {
+            let find = |is_named: bool| self.classes.binary_search(&class_of(event, is_named)).ok();
+            let named = if event.name.is_empty() { None } else { find(true) };
+            Acting {
+                classes: [find(false), named],
+                weight: event.weight,
+                from_us: event.starts_at_us - BEFORE_US,
+                to_us: event.ends_at_us + BEHIND_US,
+                phases: event.phases(),
+            }
+        };
+        events.iter().map(of).collect()
+    }
+
     /// The row of one step. Events of a class that overlap add their squares: two at once are not twice one.
-    pub(crate) fn row(&self, events: &[&KnownEvent], start_us: i64, step_us: i64, row: &mut [f64]) {
+    pub(crate) fn row(events: &[Acting], start_us: i64, step_us: i64, row: &mut [f64]) {
         row.fill(0.0);
         let end_us = start_us + step_us;
-        for event in events.iter().filter(|event| event.acts(start_us, end_us)) {
-            for is_named in [false, true] {
-                let Ok(class) = self.classes.binary_search(&class_of(event, is_named)) else { continue };
-                if is_named && event.name.is_empty() {
-                    continue;
-                }
-                for (phase, (from_us, to_us)) in event.phases().into_iter().enumerate() {
+        for event in events.iter().filter(|event| event.from_us < end_us && event.to_us > start_us) {
+            for class in event.classes.into_iter().flatten() {
+                for (phase, (from_us, to_us)) in event.phases.into_iter().enumerate() {
                     let overlap_us = end_us.min(to_us) - start_us.max(from_us);
                     if overlap_us > 0
                         && let Some(cell) = row.get_mut(class * PHASES + phase)
@@ -201,6 +213,17 @@ impl EventColumns {
             *cell = cell.sqrt();
         }
     }
+}
+
+/// An event and the columns it acts on.
+#[derive(Clone, Debug)]
+pub(crate) struct Acting {
+    /// Those of its kind, and those of its name.
+    classes: [Option<usize>; 2],
+    weight: f64,
+    from_us: i64,
+    to_us: i64,
+    phases: [(i64, i64); PHASES],
 }
 
 #[expect(clippy::cast_precision_loss, reason = "lengths of steps")]

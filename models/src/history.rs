@@ -76,6 +76,16 @@ impl History {
         self.values.is_empty()
     }
 
+    /// The part of it that ends at `end_us`, of at most `length_us`.
+    #[must_use]
+    pub(crate) fn until(&self, end_us: i64, length_us: i64) -> Self {
+        let index = |us: i64| usize::try_from((us - self.start_us).div_euclid(self.step_us)).unwrap_or(0);
+        let to = index(end_us.max(self.start_us)).min(self.values.len());
+        let from = index(end_us.saturating_sub(length_us).max(self.start_us)).min(to);
+        let start_us = self.start_us + self.step_us * i64::try_from(from).unwrap_or(0);
+        Self { start_us, values: self.values.range(from..to).copied().collect(), ..*self }
+    }
+
     /// The value of the step that starts at `start_us`; none for a gap and outside.
     #[must_use]
     pub fn at(&self, start_us: i64) -> Option<f64> {

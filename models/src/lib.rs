@@ -10,6 +10,7 @@ mod error;
 mod event;
 mod family;
 mod history;
+mod learned;
 mod mstl;
 mod ridge;
 mod scales;

@@ -9,7 +9,7 @@
 use nalgebra::{Cholesky, DMatrix, DVector};
 use serde::{Deserialize, Serialize};
 
-use crate::event::{EventColumns, KnownEvent};
+use crate::event::{Acting, EventColumns, KnownEvent};
 use crate::family::Model;
 use crate::scales::{log, median};
 use crate::season::Season;
@@ -28,6 +28,8 @@ const HUBER_DEVIATIONS: f64 = 2.5;
 const PASSES: usize = 3;
 /// What is left of a deviation from the level after an hour.
 const DEVIATION_LEFT_PER_HOUR: f64 = 0.834;
+/// The level is the median of a day, and of as many steps at the least.
+const LEVEL_STEPS: usize = 7;
 
 /// How long a ridge remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,14 +110,78 @@ impl Ridge {
     }
 
     /// Season and event response of one step, on the log scale.
-    fn structure(&self, events: &[&KnownEvent], start_us: i64, step_us: i64, row: &mut Vec<f64>) -> f64 {
+    fn structure(&self, events: &[Acting], start_us: i64, step_us: i64, row: &mut Vec<f64>) -> (f64, f64) {
         row.clear();
         self.seasonal.push_row(start_us, row);
         let seasonal = dot(row, &self.season);
         row.clear();
         row.resize(self.columns.len(), 0.0);
-        self.columns.row(events, start_us, step_us, row);
-        seasonal + dot(row, &self.response)
+        EventColumns::row(events, start_us, step_us, row);
+        (seasonal, dot(row, &self.response))
+    }
+
+    /// Where events act, for [`Ridge::response_at`].
+    pub(crate) fn acting(&self, events: &[&KnownEvent]) -> Vec<Acting> {
+        self.columns.acting(events)
+    }
+
+    /// What these events do to a step, on the log scale.
+    pub(crate) fn response_at(&self, events: &[Acting], start_us: i64, step_us: i64) -> f64 {
+        let mut row = vec![0.0; self.columns.len()];
+        EventColumns::row(events, start_us, step_us, &mut row);
+        dot(&row, &self.response)
+    }
+
+    /// Was there enough history for a season of the year?
+    pub(crate) fn knows_years(&self) -> bool {
+        self.seasonal.is_yearly()
+    }
+
+    /// The forecast behind the end of a history, in its parts.
+    pub(crate) fn path(&self, history: &History, events: &[&KnownEvent], steps: usize) -> Path {
+        let step_us = history.step_us();
+        let events = self.columns.acting(events);
+        let mut row = Vec::new();
+        let day = usize::try_from(DAY_US / step_us).unwrap_or(1).max(LEVEL_STEPS);
+        let deviations: Vec<f64> = history
+            .last(day)
+            .filter_map(|(at_us, value)| {
+                let (seasonal, response) = self.structure(&events, at_us, step_us, &mut row);
+                Some(log(value?) - seasonal - response)
+            })
+            .collect();
+        let recent: Vec<f64> = deviations.iter().rev().take(3).copied().collect();
+        let level = median(deviations);
+        #[expect(clippy::cast_precision_loss, reason = "three values")]
+        let now = if recent.is_empty() { level } else { recent.iter().sum::<f64>() / recent.len() as f64 };
+        #[expect(clippy::cast_precision_loss, reason = "hours of a step")]
+        let left = DEVIATION_LEFT_PER_HOUR.powf(step_us as f64 / 3.6e9);
+        let mut deviation = now - level;
+        let parts = (0..).take(steps).map(|k| {
+            deviation *= left;
+            let at_us = history.end_us() + k * step_us;
+            let (seasonal, response) = self.structure(&events, at_us, step_us, &mut row);
+            (level + deviation + seasonal, response)
+        });
+        Path { parts: parts.collect() }
+    }
+}
+
+/// A forecast on the log scale: for each step what it is without events, and what they do.
+#[derive(Clone, Debug)]
+pub(crate) struct Path {
+    parts: Vec<(f64, f64)>,
+}
+
+impl Path {
+    /// A step's value without events; 0 beyond the path.
+    pub(crate) fn without_events(&self, step: usize) -> f64 {
+        self.parts.get(step).map_or(0.0, |(without, _)| *without)
+    }
+
+    /// A step's value; 0 beyond the path.
+    pub(crate) fn full(&self, step: usize) -> f64 {
+        self.parts.get(step).map_or(0.0, |(without, response)| without + response)
     }
 }
 
@@ -125,28 +191,8 @@ impl Model for Ridge {
     }
 
     fn predict(&self, history: &History, events: &[&KnownEvent], steps: usize) -> Vec<f64> {
-        let step_us = history.step_us();
-        let mut row = Vec::new();
-        let day = usize::try_from(DAY_US / step_us).unwrap_or(1).max(1);
-        let deviations: Vec<f64> = history
-            .last(day)
-            .filter_map(|(at_us, value)| Some(log(value?) - self.structure(events, at_us, step_us, &mut row)))
-            .collect();
-        let recent: Vec<f64> = deviations.iter().rev().take(3).copied().collect();
-        let level = median(deviations);
-        #[expect(clippy::cast_precision_loss, reason = "three values")]
-        let now = if recent.is_empty() { level } else { recent.iter().sum::<f64>() / recent.len() as f64 };
-        #[expect(clippy::cast_precision_loss, reason = "hours of a step")]
-        let left = DEVIATION_LEFT_PER_HOUR.powf(step_us as f64 / 3.6e9);
-        let mut deviation = now - level;
-        (0..)
-            .take(steps)
-            .map(|k| {
-                deviation *= left;
-                let at_us = history.end_us() + k * step_us;
-                level + deviation + self.structure(events, at_us, step_us, &mut row)
-            })
-            .collect()
+        let path = self.path(history, events, steps);
+        path.parts.iter().map(|(without, response)| without + response).collect()
     }
 
     fn parameters(&self) -> serde_json::Value {
@@ -181,6 +227,7 @@ impl Rows {
             in_event: Vec::new(),
         };
         let mut response = vec![0.0; columns.len()];
+        let acting = columns.acting(events);
         let mut knot = 0;
         for (at_us, value) in history.last(steps) {
             let Some(value) = value else { continue };
@@ -192,7 +239,7 @@ impl Rows {
             }
             rows.level.push((knot, (position - low) / (high - low)));
             seasonal.push_row(at_us, &mut rows.dense);
-            columns.row(events, at_us, step_us, &mut response);
+            EventColumns::row(&acting, at_us, step_us, &mut response);
             rows.dense.extend(&response);
             rows.in_event.push(response.iter().any(|cell| *cell > 0.0));
             rows.targets.push(log(value));

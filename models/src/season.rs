@@ -45,6 +45,11 @@ impl Season {
         }
     }
 
+    /// Is the year among them?
+    pub(crate) fn is_yearly(self) -> bool {
+        self.yearly
+    }
+
     /// How many regressors.
     pub(crate) fn width(self) -> usize {
         let within_day = if self.daily { 2 * DAILY + 2 * WEEKEND } else { 0 };
