@@ -63,7 +63,7 @@ def with_crate(program: Path, folder: Path, settings: dict) -> tuple[np.ndarray,
     return np.loadtxt(files[2], delimiter=",", ndmin=2), json.loads(ran.stdout)
 
 
-def compare(program: Path, name: str, rows: pd.DataFrame, case: str) -> dict:
+def compare(program: Path, name: str, rows: pd.DataFrame, case: str, repeats: int) -> dict:
     """Mean losses over the repeats, and the time of all fits of one repeat, binning included."""
     rows = rows.astype(np.float32)
     trained = int(len(rows) * TRAINED)
@@ -76,7 +76,7 @@ def compare(program: Path, name: str, rows: pd.DataFrame, case: str) -> dict:
     with tempfile.TemporaryDirectory() as work:
         train.to_csv(Path(work) / "train.csv", index=False)
         test.to_csv(Path(work) / "test.csv", index=False)
-        for repeat in CASES[case]:
+        for repeat in CASES[case][:repeats]:
             forecasts, their_spent = with_lightgbm(train, test, COMMON | repeat)
             theirs.append(losses(forecasts, test["target"].to_numpy()))
             forecasts, our_spent = with_crate(program, Path(work), COMMON | repeat)
@@ -118,14 +118,16 @@ def main() -> None:
     arguments.add_argument("data", type=Path, help="folder with worldcup98, nyc_taxi, bike_sharing_dc, vic_electricity")
     arguments.add_argument("--series", nargs="*", default=[*series.SERIES, "synthetic"])
     arguments.add_argument("--cases", nargs="*", default=list(CASES))
+    arguments.add_argument("--repeats", type=int, default=3, help="1 to 3; once for the synthetic rows")
     given = arguments.parse_args()
     warnings.filterwarnings("ignore", module="lightgbm")
     print(f"lightgbm {lightgbm.__version__}, {COMMON}, levels {LEVELS}")
     results = []
     for name in given.series:
         rows = synthetic() if name == "synthetic" else series.rows(name, given.data)
-        for case in given.cases if name != "synthetic" else given.cases[:1]:
-            results.append(compare(given.program, name, rows, case))
+        cases, repeats = (given.cases, given.repeats) if name != "synthetic" else (given.cases[:1], 1)
+        for case in cases:
+            results.append(compare(given.program, name, rows, case, repeats))
             print(pd.DataFrame(results[-1:]).round(5).to_string(index=False, header=len(results) == 1), flush=True)
     table = pd.DataFrame(results)
     print(table.round(4).to_string(index=False))
