@@ -1,7 +1,6 @@
 //! What holds for any rows.
 
 use crate::ModelError;
-use crate::boost::matrix::MAX_ROWS;
 use crate::boost::random::Random;
 use crate::boost::weighted::{quantile, weighted_quantile};
 use crate::boost::{Boosted, Matrix, Settings};
@@ -119,6 +118,18 @@ fn the_same_seed_gives_the_same_model() {
     let first = fit(&columns, &target, None, &drawn());
     assert_eq!(first, fit(&columns, &target, None, &drawn()));
     assert_ne!(first, fit(&columns, &target, None, &Settings { seed: 4, ..drawn() }));
+}
+
+#[test]
+fn a_row_is_forecast_alone_as_among_others() {
+    let (columns, target) = rows(300);
+    let fitted = fit(&columns, &target, None, &drawn());
+    let values = fitted.predict_all(&columns).expect("the same columns");
+    for (row, expected) in values.chunks_exact(3).enumerate() {
+        let mut out = [0.0; 3];
+        fitted.predict(&[columns[0][row], columns[1][row], columns[2][row]], &mut out);
+        assert!(same(&out, expected), "row {row}: {out:?} is not {expected:?}");
+    }
 }
 
 #[test]
@@ -244,5 +255,4 @@ fn few_bins_are_kept_to() {
         let fitted = Boosted::fit(&matrix, &target, None, &LEVELS, &settings()).expect("fits");
         assert_eq!(fitted.columns(), 3);
     }
-    assert!(MAX_ROWS < 1 << 24, "rows are counted in 24 bits");
 }
