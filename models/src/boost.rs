@@ -10,6 +10,10 @@
 //! A missing cell (NaN) goes where it helped most in training, and where no cell was missing, to the side with more
 //! rows. Trees do not extrapolate: the target should be relative to something that follows the level of the series.
 //! Rows may be in any order, that of time included. Quantiles are fitted apart and may cross: sort what is shown.
+//!
+//! Without weights the trees are those of LightGBM wherever the bins are the same. On purpose otherwise: a leaf whose
+//! residuals all have the same sign is not split by rounding, 0 has no bin of its own, rows of a leaf are counted and
+//! not guessed from their weight, and a weighted quantile is interpolated.
 
 mod edges;
 mod grow;
