@@ -19,6 +19,7 @@ TRAINED = 0.7
 # Both learners see the same settings. A single fit is a draw among equals, so repeats differ in bins or in seed.
 CASES = {
     "plain": [{"bins": bins} for bins in (255, 250, 245)],
+    "least gain": [{"bins": bins} for bins in (255, 250, 245)],
     "drawn": [{"row_share": 0.8, "feature_share": 0.8, "seed": seed} for seed in (1, 2, 3)],
     "weighted": [{"row_share": 0.8, "feature_share": 0.8, "seed": seed} for seed in (1, 2, 3)],
 }
@@ -31,8 +32,7 @@ def losses(forecasts: np.ndarray, actual: np.ndarray) -> np.ndarray:
     return np.where(miss >= 0, np.array(LEVELS) * miss, (np.array(LEVELS) - 1) * miss).mean(axis=0)
 
 
-def with_lightgbm(train: pd.DataFrame, test: pd.DataFrame, settings: dict) -> tuple[np.ndarray, dict]:
-    seed = settings.get("seed", 0)
+def with_lightgbm(train: pd.DataFrame, test: pd.DataFrame, settings: dict, least: float) -> tuple[np.ndarray, dict]:
     parameters = {
         "objective": "quantile",
         "num_leaves": settings["leaves"],
@@ -43,7 +43,8 @@ def with_lightgbm(train: pd.DataFrame, test: pd.DataFrame, settings: dict) -> tu
         "bagging_fraction": settings.get("row_share", 1.0),
         "bagging_freq": 1 if "row_share" in settings else 0,
         "feature_fraction": settings.get("feature_share", 1.0),
-        "seed": seed,
+        "min_gain_to_split": least,
+        "seed": settings.get("seed", 0),
         "num_threads": 1,
         "verbose": -1,
     }
@@ -77,7 +78,8 @@ def compare(program: Path, name: str, rows: pd.DataFrame, case: str, repeats: in
         train.to_csv(Path(work) / "train.csv", index=False)
         test.to_csv(Path(work) / "test.csv", index=False)
         for repeat in CASES[case][:repeats]:
-            forecasts, their_spent = with_lightgbm(train, test, COMMON | repeat)
+            least = 1e-9 if case == "least gain" else 0.0
+            forecasts, their_spent = with_lightgbm(train, test, COMMON | repeat, least)
             theirs.append(losses(forecasts, test["target"].to_numpy()))
             forecasts, our_spent = with_crate(program, Path(work), COMMON | repeat)
             ours.append(losses(forecasts, test["target"].to_numpy()))
