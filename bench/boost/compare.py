@@ -102,7 +102,7 @@ def compare(program: Path, name: str, rows: pd.DataFrame, case: str, repeats: in
     }
 
 
-def synthetic(rows: int = 200_000, columns: int = 40) -> pd.DataFrame:
+def synthetic(rows: int = 286_000, columns: int = 40) -> pd.DataFrame:
     """Noise of two widths around a smooth surface, for times."""
     random = np.random.default_rng(1)
     cells = random.standard_normal((rows, columns)).round(4)
