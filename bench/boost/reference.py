@@ -35,9 +35,9 @@ def table() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rows[:, :4], rows[:, 4], rows[:, 5] / 64
 
 
-def pinball(level: float, forecast: np.ndarray, actual: np.ndarray) -> float:
+def pinball(level: float, forecast: np.ndarray, actual: np.ndarray, weights: np.ndarray | None) -> float:
     miss = actual - forecast
-    return float(np.where(miss >= 0, level * miss, (level - 1) * miss).mean())
+    return float(np.average(np.where(miss >= 0, level * miss, (level - 1) * miss), weights=weights))
 
 
 def fit(rounds: int, level: float, features: np.ndarray, target: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
@@ -52,5 +52,5 @@ for rounds in (1, 50):
     by_level = [fit(rounds, level, features, target, None) for level in LEVELS]
     reference["predictions"][rounds] = [[float(np.float32(values[row])) for values in by_level] for row in range(0, ROWS, 40)]
 for name, used in (("plain", None), ("weighted", weights)):
-    reference["losses"][name] = [pinball(level, fit(50, level, features, target, used), target) for level in LEVELS]
+    reference["losses"][name] = [pinball(level, fit(50, level, features, target, used), target, used) for level in LEVELS]
 print(json.dumps(reference))

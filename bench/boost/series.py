@@ -1,6 +1,7 @@
-"""Real series as rows for a learner: the target on the log scale, lags, the calendar and the events known at the time.
+"""Real series as rows for a learner: the target, lags, the calendar and the events known at the time.
 
-Every cell of a row is known a day before the row's own time; what is not known is missing (NaN).
+Load is on the log scale, relative to the mean of a week that ended a day before, since trees do not extrapolate. Every
+cell of a row is known a day ahead, but for the weather, which stands for its forecast; what is not known is missing.
 """
 
 from pathlib import Path
@@ -63,14 +64,16 @@ def rows(name: str, folder: Path) -> pd.DataFrame:
     step = load.index[1] - load.index[0]
     day = int(DAY / step)
     value = np.log1p(load["load"])
-    table = pd.DataFrame({"target": value, "age_days": (load.index[-1] - load.index) / DAY}, index=load.index)
+    level = value.shift(day).rolling(7 * day, min_periods=1).mean()
+    age_days = (load.index[-1] - load.index) / DAY
+    table = pd.DataFrame({"target": value - level, "age_days": age_days, "level": level}, index=load.index)
     for lag in (day, day + 1, day + 2, day + 3, day + day // 2, 2 * day, 3 * day, 7 * day, 14 * day, 21 * day):
-        table[f"lag_{lag}"] = value.shift(lag)
-    for width in (3, day // 4, day, 7 * day):
+        table[f"lag_{lag}"] = value.shift(lag) - level
+    for width in (3, day // 4, day):
         past = value.shift(day).rolling(width, min_periods=1)
-        table[f"mean_{width}"] = past.mean()
-        table[f"low_{width}"] = past.min()
-        table[f"high_{width}"] = past.max()
+        table[f"mean_{width}"] = past.mean() - level
+        table[f"low_{width}"] = past.min() - level
+        table[f"high_{width}"] = past.max() - level
     table["spread_week"] = value.shift(day).rolling(7 * day, min_periods=day).std()
     table["trend_week"] = value.shift(day) - value.shift(8 * day)
     table["hour"] = load.index.hour + load.index.minute / 60
@@ -88,7 +91,7 @@ def rows(name: str, folder: Path) -> pd.DataFrame:
 
 def event_columns(times: pd.DatetimeIndex, known: pd.DataFrame) -> pd.DataFrame:
     """What is known of events a day ahead; the distance to none within a week is missing."""
-    cells = {name: np.full(len(times), np.nan) for name in ("hours_to", "hours_since", "hours_left", "weight")}
+    cells = {name: np.full(len(times), np.nan) for name in ("hours_to", "hours_since", "hours_left", "event_weight")}
     counts = {name: np.zeros(len(times)) for name in ("acting", "starting_within_a_day", "started_within_a_day")}
     starts, ends, announced = (known[name].to_numpy() for name in ("starts_at", "ends_at", "announced_at"))
     for k, time in enumerate(times):
@@ -102,7 +105,7 @@ def event_columns(times: pd.DatetimeIndex, known: pd.DataFrame) -> pd.DataFrame:
             cells["hours_since"][k] = -left[behind].max()
         if acting.any():
             cells["hours_left"][k] = left[acting].max()
-            cells["weight"][k] = known["weight"].to_numpy()[acting].max()
+            cells["event_weight"][k] = known["weight"].to_numpy()[acting].max()
         counts["acting"][k] = acting.sum()
         counts["starting_within_a_day"][k] = (ahead & (to <= 24)).sum()
         counts["started_within_a_day"][k] = (told & (to <= 0) & (to > -24)).sum()

@@ -54,10 +54,13 @@ impl<'a, S: Sums> Grower<'a, S> {
             }
             let parent = std::mem::take(&mut leaf.histogram);
             let (left, right) = self.divide(leaf, best, rows);
-            let last = leaves.len() + 1 == self.max_leaves;
-            let (left, right) =
-                if last { (left, right) } else { self.measure(parent, [left, right], rows, sums, columns) };
-            leaves.extend([right]);
+            let (left, right) = if leaves.len() + 1 < self.max_leaves {
+                self.measure(parent, [left, right], rows, sums, columns)
+            } else {
+                self.spare.push(parent);
+                (left, right)
+            };
+            leaves.push(right);
             if let Some(leaf) = leaves.get_mut(number) {
                 *leaf = left;
             }

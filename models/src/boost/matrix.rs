@@ -5,7 +5,7 @@ use super::edges::Edges;
 use crate::ModelError;
 
 /// Rows of a matrix at the most: counts of them take 24 bits of a histogram's cell.
-pub(super) const MAX_ROWS: usize = (1 << 24) - 1;
+const MAX_ROWS: usize = (1 << 24) - 1;
 const MAX_COLUMNS: usize = 4_096;
 
 /// Features in bins, a byte a cell: made once, used by any number of fits.

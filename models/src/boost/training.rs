@@ -96,18 +96,24 @@ impl<'a> Training<'a> {
             let parts: Vec<&[u32]> = ranges.into_iter().filter_map(|range| rows.get(range)).collect();
             let values: Vec<f32> = parts.iter().map(|rows| leaf.step(rows, &residuals)).collect();
             tree.set_values(values.clone());
-            if rows.len() == residuals.len() {
-                subtract_by_leaf(&parts, &values, &mut residuals);
-            } else {
-                self.subtract_by_row(&tree, &mut residuals);
+            subtract_by_leaf(&parts, &values, &mut residuals);
+            if rows.len() < residuals.len() {
+                self.subtract_elsewhere(&tree, &rows, &mut residuals);
             }
             trees.push(tree);
         }
         Forest { level, base, trees }
     }
 
-    fn subtract_by_row(&self, tree: &Tree, residuals: &mut [f64]) {
-        for (row, residual) in residuals.iter_mut().enumerate() {
+    /// Subtracts what a tree says of the rows that it was not grown on.
+    fn subtract_elsewhere(&self, tree: &Tree, grown_on: &[u32], residuals: &mut [f64]) {
+        let mut elsewhere = vec![true; residuals.len()];
+        for row in grown_on {
+            if let Some(elsewhere) = elsewhere.get_mut(*row as usize) {
+                *elsewhere = false;
+            }
+        }
+        for (row, (residual, _)) in residuals.iter_mut().zip(elsewhere).enumerate().filter(|(_, (_, is))| *is) {
             *residual -= f64::from(tree.value(|column| self.matrix.column(column).get(row).copied()));
         }
     }
