@@ -1,9 +1,9 @@
 """A capacity planner's five questions, over Flight SQL.
 
     pip install adbc-driver-manager adbc-driver-flightsql pyarrow
-    python examples/planner.py grpc://127.0.0.1:8687 [TOKEN]
+    python examples/planner.py grpc://127.0.0.1:8688 [TOKEN]
 
-The address is the one of `grpc.listen`; a token is needed when `flight.token_file` names some. Every answer is an Arrow
+The address is the one of `flight.listen`; a token is needed when `flight.token_file` names some. Every answer is an Arrow
 table: `.to_pandas()`, or hand it to Polars or DuckDB.
 """
 
@@ -14,7 +14,7 @@ import adbc_driver_flightsql.dbapi
 
 QUESTIONS = {
     "How close did we come to the limit, by hour?": """
-        SELECT workload, hour, peak_load, mean_units, least_headroom, violation_minutes
+        SELECT workload, hour, peak_load, least_ready, mean_units, least_headroom, violation_minutes
         FROM headroom_by_hour ORDER BY least_headroom LIMIT 5""",
     "How good were the forecasts an hour ahead?": """
         SELECT workload, event, count(*) AS forecasts, avg(abs(error)) / avg(actual) AS wape,
@@ -23,7 +23,7 @@ QUESTIONS = {
     "How does load grow?": """
         SELECT workload, target, month, mean_load, peak_load, mean_growth FROM growth_by_month ORDER BY 1, 2, 3""",
     "What did each policy cost?": """
-        SELECT workload, stage, policy_version, sum(actions) AS actions, sum(unit_hours) AS unit_hours,
+        SELECT workload, stage, policy_version, sum(unit_hours) AS unit_hours,
             sum(violation_minutes) AS violation_minutes, sum(capacity_cost + violation_cost) AS cost
         FROM policy_cost GROUP BY 1, 2, 3 ORDER BY 1, 2, 3""",
     "What did the campaigns bring?": """

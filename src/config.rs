@@ -45,6 +45,8 @@ pub(crate) struct Config {
     pub(crate) store: StoreConfig,
     /// The tables for planners' clients, over Flight SQL.
     pub(crate) flight: FlightConfig,
+    /// Where `headroom query` runs.
+    pub(crate) query: QueryConfig,
     /// Forecasts.
     pub(crate) forecast: ForecasterConfig,
     /// Plans and actions.
@@ -53,6 +55,14 @@ pub(crate) struct Config {
     pub(crate) target: SimulatedConfig,
     /// The page.
     pub(crate) console: ConsoleConfig,
+}
+
+/// Where questions to the lake run.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct QueryConfig {
+    /// The scheduler of a Ballista cluster; empty is this program itself.
+    pub(crate) scheduler: String,
 }
 
 /// Where to listen.
@@ -145,7 +155,7 @@ impl Config {
         }
         let replay = self.collect.replay.iter().flat_map(ReplayConfig::problems);
         problems.extend(replay.map(|problem| format!("collect.replay: {problem}")));
-        problems.extend(self.flight.problems(&self.grpc.listen).iter().map(|problem| format!("flight.{problem}")));
+        problems.extend(self.flight.problems().iter().map(|problem| format!("flight.{problem}")));
         problems.extend(self.storage.problems().into_iter().map(|problem| format!("storage.{problem}")));
         let upkeep = self.store.maintenance.problems().into_iter();
         problems.extend(upkeep.map(|problem| format!("store.maintenance.{problem}")));

@@ -17,6 +17,9 @@ pub(crate) struct Endpoints {
     pub(crate) http: SocketAddr,
     /// The gRPC services.
     pub(crate) grpc: SocketAddr,
+    /// Flight SQL, where the lake's stage runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) flight: Option<SocketAddr>,
     /// `bootstrap.servers` of the broker.
     pub(crate) kafka: String,
 }

@@ -112,6 +112,19 @@ impl LakePlace {
 
     /// Opens the lake that the configuration and the data folder name.
     pub(crate) async fn open(&self) -> anyhow::Result<Lake> {
+        Ok(self.configured().await?.0)
+    }
+
+    /// The same for questions, which a cluster may answer.
+    pub(crate) async fn open_for_questions(&self) -> anyhow::Result<Lake> {
+        let (lake, config) = self.configured().await?;
+        if config.query.scheduler.is_empty() {
+            return Ok(lake);
+        }
+        lake.on_cluster(&config.query.scheduler).map_err(told)
+    }
+
+    async fn configured(&self) -> anyhow::Result<(Lake, Config)> {
         let hint = "run `headroom demo` or `headroom run` first, or name their place with --data-dir or --config";
         let config = Config::load(self.config.config.as_deref()).await?;
         let folder = &self.data_dir.data_dir;
@@ -124,7 +137,7 @@ impl LakePlace {
         };
         match opened {
             Err(error @ LakeError::Missing { .. }) => Err(UserError::new(format!("{error}: {hint}"))),
-            opened => opened.map_err(told),
+            opened => Ok((opened.map_err(told)?, config)),
         }
     }
 }

@@ -65,7 +65,7 @@ pub(crate) async fn run(args: QueryArgs) -> anyhow::Result<()> {
     if args.output == Output::Parquet && args.to.is_none() && io::stdout().is_terminal() {
         return Err(UserError::new("Parquet is no text: name a file with --to FILE, or pipe the output on"));
     }
-    let lake = args.place.open().await?;
+    let lake = args.place.open_for_questions().await?;
     let rows = args.limit.or((args.output == Output::Table).then_some(TABLE_ROWS));
     let limits = QueryLimits { rows, memory_bytes: MEMORY_BYTES, spill_bytes: SPILL_BYTES, time: TIME };
     let mut answer = lake.query(&args.sql, &limits).await.map_err(told)?;

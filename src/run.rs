@@ -129,7 +129,7 @@ struct Ground<'a> {
 }
 
 impl Headroom {
-    /// Starts the broker, the stages that are wanted, and the two listeners.
+    /// Starts the broker, the stages that are wanted, and the listeners.
     pub(crate) async fn start(
         config: Config,
         data_dir: DataDir,
@@ -140,6 +140,10 @@ impl Headroom {
     ) -> anyhow::Result<Self> {
         let http = serve::bind(&config.http.listen, "http.listen").await?;
         let grpc = serve::bind(&config.grpc.listen, "grpc.listen").await?;
+        let flight = match only {
+            None | Some(Stage::Lake) => Some(serve::bind(&config.flight.listen, "flight.listen").await?),
+            Some(_) => None,
+        };
         #[cfg(feature = "embedded-broker")]
         let (broker, embedded) = open_broker(&config, &data_dir).await?;
         #[cfg(not(feature = "embedded-broker"))]
@@ -155,6 +159,7 @@ impl Headroom {
         let endpoints = Endpoints {
             http: serve::address_of(&http)?,
             grpc: serve::address_of(&grpc)?,
+            flight: flight.as_ref().map(serve::address_of).transpose()?,
             kafka: broker.bootstrap_servers().to_owned(),
         };
         endpoints.write(data_dir.path())?;
@@ -179,6 +184,10 @@ impl Headroom {
         }
         tasks.spawn(serve::http(http, router, shutdown.clone()));
         tasks.spawn(serve::grpc(grpc, routes, shutdown.clone()));
+        if let Some(listener) = flight {
+            let tables = metrics.register(|registry| flight::endpoint(Arc::clone(&lake), &config.flight, registry))?;
+            tasks.spawn(serve::grpc(listener, Routes::new(tables), shutdown.clone()));
+        }
         Ok(Self {
             endpoints,
             stages,
@@ -240,9 +249,6 @@ impl Ground<'_> {
                 StoreService::new(self.config.store.clone(), self.broker.clone(), Arc::clone(lake), registry)
             });
             stages.store = Some(handle);
-            let flight =
-                self.metrics.register(|registry| flight::endpoint(Arc::clone(lake), &self.config.flight, registry));
-            *routes = std::mem::take(routes).add_service(flight?);
             self.spawn(tasks, "store", |shutdown| service.run(shutdown));
         }
         if self.wants(Stage::Process) {

@@ -1,4 +1,4 @@
-//! The two listeners: HTTP for people and marketing systems, gRPC for programs.
+//! The listeners: HTTP for people and marketing systems, gRPC for programs, Flight SQL for planners.
 
 use std::net::SocketAddr;
 

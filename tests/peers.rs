@@ -26,8 +26,8 @@ fn planners_read_what_headroom_says() {
     let config = program.write("headroom.toml", &format!("[flight]\ntoken_file = \"{tokens}\"\n"));
     std::fs::remove_file(program.data_dir().join("endpoints.json")).expect("removes");
     let _running = program.start(&["run", "--config", &config]);
-    let address = format!("grpc://{}", program.endpoint("grpc"));
-    wait_for("the gRPC listener", || std::net::TcpStream::connect(program.endpoint("grpc")).ok());
+    let address = format!("grpc://{}", program.endpoint("flight"));
+    wait_for("the listener", || std::net::TcpStream::connect(program.endpoint("flight")).ok());
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     let lake = program.data_dir().join("lake");
     let peers = folder.join("tests/peers/peers.py");

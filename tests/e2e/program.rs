@@ -35,6 +35,7 @@ impl Program {
             .env("HEADROOM_DATA_DIR", self.data_dir())
             .env("HEADROOM__HTTP__LISTEN", "127.0.0.1:0")
             .env("HEADROOM__GRPC__LISTEN", "127.0.0.1:0")
+            .env("HEADROOM__FLIGHT__LISTEN", "127.0.0.1:0")
             .env_remove("HEADROOM_CONFIG")
             .env_remove("HEADROOM_LOG")
             .current_dir(self.folder.path())

@@ -280,6 +280,8 @@ impl Work {
             observed_load: seen.load.unwrap_or(0.0),
             expected_peak: decision.expected_peak,
             plan_hash: String::new(),
+            unit_capacity: planner.unit_capacity,
+            violation_utilisation: planner.violation_utilisation,
         };
         Plan { plan_hash: audit::plan_hash(&plan), ..plan }
     }

@@ -84,6 +84,14 @@ pub enum LakeError {
         /// What is wrong with it and how to mend it.
         problem: String,
     },
+    /// A Ballista scheduler that cannot be used.
+    #[error("Ballista scheduler {url}: {problem}")]
+    Scheduler {
+        /// Its address.
+        url: String,
+        /// What is wrong and how to mend it.
+        problem: String,
+    },
     /// A query that would change something.
     #[error("the lake is read-only, `{0}` is refused: write a SELECT, SHOW, DESCRIBE or EXPLAIN")]
     ReadOnly(String),
@@ -129,6 +137,7 @@ impl LakeError {
             | Self::Version { .. }
             | Self::Retention { .. }
             | Self::Storage { .. }
+            | Self::Scheduler { .. }
             | Self::ReadOnly(_)
             | Self::UnknownTable { .. }
             | Self::Sql(_)

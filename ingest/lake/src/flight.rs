@@ -6,6 +6,7 @@
 mod auth;
 mod catalog;
 mod service;
+mod wire;
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
@@ -34,6 +35,8 @@ use crate::{Lake, QueryLimits};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FlightConfig {
+    /// The address of its own listener, so that planners can be let in where the other gRPC services are not.
+    pub listen: String,
     /// A file with a `name:token` in each line; without one, anyone who can connect may ask.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token_file: Option<PathBuf>,
@@ -55,6 +58,7 @@ pub struct FlightConfig {
 impl Default for FlightConfig {
     fn default() -> Self {
         Self {
+            listen: "127.0.0.1:8688".to_owned(),
             token_file: None,
             max_rows: 10_000_000,
             max_time: Span::from_mins(1),
@@ -67,17 +71,33 @@ impl Default for FlightConfig {
 }
 
 impl FlightConfig {
-    /// What is wrong with the settings, when they are to be served on this address.
+    /// What is wrong with the settings.
     #[must_use]
-    pub fn problems(&self, listen: &str) -> Vec<String> {
-        let is_local = listen.parse::<SocketAddr>().is_ok_and(|address| address.ip().is_loopback());
-        match &self.token_file {
-            Some(file) => Auth::from_file(file).err().map(|error| error.to_string()).into_iter().collect(),
-            None if is_local => Vec::new(),
-            None => {
-                vec![format!("token_file: {listen} can be reached from elsewhere: name a file with `name:token` lines")]
+    pub fn problems(&self) -> Vec<String> {
+        let listen = &self.listen;
+        let mut problems = Vec::new();
+        match (listen.parse::<SocketAddr>(), &self.token_file) {
+            (Err(_), _) => {
+                problems.push(format!("listen: `{listen}` is no address: write HOST:PORT, such as 127.0.0.1:8688"));
+            }
+            (Ok(_), Some(file)) => problems.extend(Auth::from_file(file).err().map(|error| error.to_string())),
+            (Ok(address), None) if address.ip().is_loopback() => {}
+            (Ok(_), None) => problems.push(format!(
+                "token_file: {listen} can be reached from elsewhere: name a file with `name:token` lines"
+            )),
+        }
+        for (name, is_usable) in [
+            ("max_rows", self.max_rows > 0),
+            ("max_time", self.max_time.micros() > 0),
+            ("max_memory_bytes", self.max_memory_bytes >= 1 << 20),
+            ("max_queries", self.max_queries > 0),
+            ("max_prepared", self.max_prepared > 0),
+        ] {
+            if !is_usable {
+                problems.push(format!("{name}: no query could be answered: write a larger value"));
             }
         }
+        problems
     }
 
     fn limits(&self) -> QueryLimits {

@@ -18,6 +18,7 @@ use object_store::ObjectStore;
 use tokio::runtime::{Builder, Handle, Runtime};
 use url::Url;
 
+use crate::cluster::Cluster;
 use crate::commit::widen;
 use crate::log::CheckedLog;
 use crate::positions::Positions;
@@ -36,6 +37,7 @@ pub struct Lake {
     store: Option<Arc<dyn ObjectStore>>,
     slots: BTreeMap<Table, Slot>,
     session: Arc<SessionState>,
+    cluster: Option<Cluster>,
     query_threads: OnceLock<Runtime>,
 }
 
@@ -99,7 +101,21 @@ impl Lake {
         let session = session::for_writing()
             .map_err(|source| LakeError::Missing { location: root.to_string(), reason: source.to_string() })?;
         let slots = Table::ALL.into_iter().map(|table| (table, Slot::default())).collect();
-        Ok(Self { root, store, slots, session: Arc::new(session), query_threads: OnceLock::new() })
+        Ok(Self { root, store, slots, session: Arc::new(session), cluster: None, query_threads: OnceLock::new() })
+    }
+
+    /// Lets a Ballista cluster answer the questions; its address is such as `df://127.0.0.1:50050`.
+    ///
+    /// # Errors
+    /// When it is no address, or this program was built without Ballista.
+    pub fn on_cluster(mut self, scheduler: &str) -> Result<Self, LakeError> {
+        self.cluster = Some(Cluster::try_new(scheduler)?);
+        Ok(self)
+    }
+
+    /// The cluster that answers questions, when one does.
+    pub(crate) fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
     }
 
     /// Where it is.

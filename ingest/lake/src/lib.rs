@@ -5,6 +5,7 @@
 //!
 //! Architecture invariant: a position moves only in the commit that holds its rows.
 
+mod cluster;
 mod commit;
 mod error;
 mod evolution;

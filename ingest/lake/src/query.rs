@@ -14,13 +14,14 @@ use datafusion::prelude::{SQLOptions, SessionContext};
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::parser::Statement;
 use datafusion::sql::sqlparser::ast;
+use deltalake::DeltaTable;
 use futures::StreamExt;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::versions::{self, Travelling};
-use crate::{Lake, LakeError, Table, session, views};
+use crate::{Lake, LakeError, Table, cluster, session, views};
 
 const BATCHES_AHEAD: usize = 2;
 /// So deep can no expression be that planning it needs more stack than there is.
@@ -86,8 +87,7 @@ impl Lake {
     /// As [`Lake::query`].
     pub async fn plan(&self, sql: &str) -> Result<Planned, LakeError> {
         let limits = QueryLimits::default();
-        let context = session::for_reading(&limits).map_err(|error| LakeError::Query(Box::new(error)))?;
-        self.register(&context).await?;
+        let context = self.context(&limits).await?;
         let mut question = Travelling::parse(sql)?;
         self.register_versions(&context, &mut question).await?;
         let deadline = limits.time;
@@ -110,8 +110,7 @@ impl Lake {
         limits: &QueryLimits,
     ) -> Result<Rows, LakeError> {
         let deadline = Instant::now() + limits.time;
-        let context = session::for_reading(limits).map_err(|error| LakeError::Query(Box::new(error)))?;
-        self.register(&context).await?;
+        let context = self.context(limits).await?;
         let mut question = Travelling::parse(sql)?;
         self.register_versions(&context, &mut question).await?;
         let (planned, plan) = oneshot::channel();
@@ -138,19 +137,35 @@ impl Lake {
         }
     }
 
-    async fn register(&self, context: &SessionContext) -> Result<(), LakeError> {
+    /// A session that knows the tables and views.
+    async fn context(&self, limits: &QueryLimits) -> Result<SessionContext, LakeError> {
+        let failed = |error| LakeError::Query(Box::new(error));
+        let context = match self.cluster() {
+            None => session::for_reading(limits).map_err(failed)?,
+            Some(cluster) => cluster.context(limits).await?,
+        };
         for table in Table::ALL {
-            let provider: Arc<dyn TableProvider> = match self.loaded(table).await? {
-                None => Arc::new(EmptyTable::new(table.schema())),
-                Some(current) => {
-                    current.update_datafusion_session(&context.state()).map_err(LakeError::delta(table, "reading"))?;
-                    current.table_provider().await.map_err(|error| LakeError::Query(Box::new(error)))?
-                }
-            };
-            context.register_table(table.name(), provider).map_err(|error| LakeError::Query(Box::new(error)))?;
+            let provider = self.provider(table, self.loaded(table).await?.as_ref(), &context).await?;
+            context.register_table(table.name(), provider).map_err(failed)?;
         }
         let (windows, forecasts) = (self.schema(Table::Windows).await?, self.schema(Table::Forecasts).await?);
-        views::register(context, &windows, &forecasts).await.map_err(|error| LakeError::Query(Box::new(error)))
+        views::register(&context, &windows, &forecasts).await.map_err(failed)?;
+        Ok(context)
+    }
+
+    /// A version of a table for a session; none is a table that does not exist yet.
+    pub(crate) async fn provider(
+        &self,
+        table: Table,
+        version: Option<&DeltaTable>,
+        context: &SessionContext,
+    ) -> Result<Arc<dyn TableProvider>, LakeError> {
+        if self.cluster().is_some() {
+            return cluster::files_of(table, version);
+        }
+        let Some(version) = version else { return Ok(Arc::new(EmptyTable::new(table.schema()))) };
+        version.update_datafusion_session(&context.state()).map_err(LakeError::delta(table, "reading"))?;
+        version.table_provider().await.map_err(|error| LakeError::Query(Box::new(error)))
     }
 }
 

@@ -116,6 +116,8 @@ pub(crate) fn plans() -> SchemaRef {
         required("observed_load", DataType::Float64),
         required("expected_peak", DataType::Float64),
         optional("plan_hash", DataType::Utf8),
+        optional("unit_capacity", DataType::Float64),
+        optional("violation_utilisation", DataType::Float64),
     ])
 }
 

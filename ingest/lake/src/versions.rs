@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 use std::ops::ControlFlow;
-use std::sync::Arc;
 
 use datafusion::common::TableReference;
 use datafusion::prelude::SessionContext;
@@ -149,10 +148,8 @@ impl Lake {
                 continue;
             }
             let failed = |error| LakeError::Query(Box::new(error));
-            then.update_datafusion_session(&context.state()).map_err(LakeError::delta(asked.table, "reading"))?;
-            let provider = then.table_provider().await.map_err(failed)?;
-            let name = TableReference::bare(asked.name.clone());
-            context.register_table(name, Arc::clone(&provider)).map_err(failed)?;
+            let provider = self.provider(asked.table, Some(&then), context).await?;
+            context.register_table(TableReference::bare(asked.name.clone()), provider).map_err(failed)?;
         }
         Ok(())
     }

@@ -18,9 +18,10 @@ pub(crate) struct View {
 }
 
 /// Every view; each may use those before it.
-pub(crate) const ALL: [View; 6] = [
+pub(crate) const ALL: [View; 7] = [
     View { name: "actual_load", sql: include_str!("views/actual_load.sql") },
     View { name: "forecast_vs_actual", sql: include_str!("views/forecast_vs_actual.sql") },
+    View { name: "capacity", sql: include_str!("views/capacity.sql") },
     View { name: "headroom_by_hour", sql: include_str!("views/headroom_by_hour.sql") },
     View { name: "growth_by_month", sql: include_str!("views/growth_by_month.sql") },
     View { name: "policy_cost", sql: include_str!("views/policy_cost.sql") },

@@ -75,6 +75,11 @@ fn time(micros: i64) -> Option<i64> {
     (micros != 0).then_some(micros)
 }
 
+/// A positive quantity that protobuf leaves at 0 when it is not known.
+fn measure(value: f64) -> Option<f64> {
+    (value > 0.0).then_some(value)
+}
+
 fn count(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }

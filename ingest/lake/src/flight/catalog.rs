@@ -1,8 +1,9 @@
 //! What clients ask of the server itself: catalogs, tables, types, and what its SQL can do.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use arrow::array::RecordBatch;
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow_flight::sql::metadata::{
     SqlInfoData, SqlInfoDataBuilder, XdbcTypeInfo, XdbcTypeInfoData, XdbcTypeInfoDataBuilder,
@@ -60,6 +61,33 @@ pub(super) static TYPES: LazyLock<XdbcTypeInfoData> = LazyLock::new(|| {
         });
     }
     types.build().expect("the builder takes these types")
+});
+
+/// The columns of an answer about primary keys; the tables have none. From `FlightSql.proto`.
+pub(super) static PRIMARY_KEYS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let text = |name: &str, is_nullable| Field::new(name, DataType::Utf8, is_nullable);
+    Arc::new(Schema::new(vec![
+        text("catalog_name", true),
+        text("db_schema_name", true),
+        text("table_name", false),
+        text("column_name", false),
+        Field::new("key_sequence", DataType::Int32, false),
+        text("key_name", true),
+    ]))
+});
+
+/// The columns of an answer about foreign keys; the tables have none. From `FlightSql.proto`.
+pub(super) static FOREIGN_KEYS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    let text = |name: String, is_nullable| Field::new(name, DataType::Utf8, is_nullable);
+    let end = |side: &str| {
+        [("catalog_name", true), ("db_schema_name", true), ("table_name", false), ("column_name", false)]
+            .map(|(name, is_nullable)| text(format!("{side}_{name}"), is_nullable))
+    };
+    let mut fields = [end("pk"), end("fk")].concat();
+    fields.push(Field::new("key_sequence", DataType::Int32, false));
+    fields.extend(["fk_key_name", "pk_key_name"].map(|name| text(name.to_owned(), true)));
+    fields.extend(["update_rule", "delete_rule"].map(|name| Field::new(name, DataType::UInt8, false)));
+    Arc::new(Schema::new(fields))
 });
 
 pub(super) fn catalogs(query: CommandGetCatalogs) -> Result<RecordBatch, ArrowError> {

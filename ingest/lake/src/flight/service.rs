@@ -4,11 +4,7 @@ use std::pin::Pin;
 use std::sync::PoisonError;
 
 use arrow::array::RecordBatch;
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::encode::FlightDataEncoderBuilder;
 use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::server::{FlightSqlService, PeekableFlightDataStream};
@@ -18,11 +14,11 @@ use arrow_flight::sql::{
     CommandGetCrossReference, CommandGetDbSchemas, CommandGetExportedKeys, CommandGetImportedKeys,
     CommandGetPrimaryKeys, CommandGetSqlInfo, CommandGetTableTypes, CommandGetTables, CommandGetXdbcTypeInfo,
     CommandPreparedStatementQuery, CommandPreparedStatementUpdate, CommandStatementIngest, CommandStatementQuery,
-    CommandStatementUpdate, DoPutPreparedStatementResult, ProstMessageExt, SqlInfo, TicketStatementQuery,
+    CommandStatementUpdate, DoPutPreparedStatementResult, SqlInfo, TicketStatementQuery,
 };
 use arrow_flight::{
-    Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightDescriptor,
-    FlightEndpoint, FlightInfo, HandshakeRequest, HandshakeResponse, IpcMessage, SchemaAsIpc, Ticket,
+    Action, ActionType, CancelFlightInfoRequest, CancelFlightInfoResult, FlightDescriptor, FlightInfo,
+    HandshakeRequest, HandshakeResponse, Ticket,
 };
 use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
@@ -32,6 +28,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::token_of;
+use super::wire::{
+    Answer, cancel_status, encoded, info, internal, one_batch, plain, plain_schema, schema_bytes, split_ticket, status,
+};
 use super::{FlightSql, Prepared, catalog};
 use crate::{LakeError, Rows};
 
@@ -39,7 +38,6 @@ const READ_ONLY: &str = "the lake is read-only: SELECT, SHOW, DESCRIBE and EXPLA
 const CANCEL_FLIGHT_INFO: &str = "CancelFlightInfo";
 const NO_STATEMENT: &str = "there is no such prepared statement: it was closed, or dropped for newer ones";
 
-type Answer = Response<<FlightSql as FlightService>::DoGetStream>;
 type Handshake = Pin<Box<dyn Stream<Item = Result<HandshakeResponse, Status>> + Send>>;
 
 impl FlightSql {
@@ -162,79 +160,6 @@ async fn next_of(rows: &mut Rows) -> Option<Result<RecordBatch, Status>> {
     }
 }
 
-fn status(error: LakeError) -> Status {
-    let message = error.to_string();
-    if matches!(error, LakeError::Limit { .. }) {
-        return Status::resource_exhausted(message);
-    }
-    if matches!(error, LakeError::UnknownTable { .. }) {
-        return Status::not_found(message);
-    }
-    if error.is_users_fault() { Status::invalid_argument(message) } else { Status::internal(message) }
-}
-
-fn encoded(schema: SchemaRef, batches: impl Stream<Item = Result<RecordBatch, Status>> + Send + 'static) -> Answer {
-    let batches = batches.map_err(|status| FlightError::Tonic(Box::new(status)));
-    let stream = FlightDataEncoderBuilder::new().with_schema(schema).build(batches).map_err(Status::from);
-    Response::new(Box::pin(stream))
-}
-
-fn one_batch(batch: RecordBatch) -> Answer {
-    encoded(batch.schema(), futures::stream::iter([Ok(batch)]))
-}
-
-/// Views are newer than some clients: texts travel as plain texts.
-fn plain_schema(schema: &SchemaRef) -> SchemaRef {
-    let field = |field: &std::sync::Arc<Field>| field.as_ref().clone().with_data_type(plain_type(field.data_type()));
-    std::sync::Arc::new(Schema::new(schema.fields().iter().map(field).collect::<Vec<_>>()))
-}
-
-fn plain_type(data_type: &DataType) -> DataType {
-    if let DataType::List(element) = data_type {
-        let element = element.as_ref().clone().with_data_type(plain_type(element.data_type()));
-        return DataType::List(std::sync::Arc::new(element));
-    }
-    if data_type == &DataType::Utf8View {
-        return DataType::Utf8;
-    }
-    if data_type == &DataType::BinaryView { DataType::Binary } else { data_type.clone() }
-}
-
-fn plain(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, arrow::error::ArrowError> {
-    let columns = batch.columns().iter().zip(schema.fields());
-    let columns = columns.map(|(column, field)| cast(column, field.data_type())).collect::<Result<Vec<_>, _>>()?;
-    RecordBatch::try_new(std::sync::Arc::clone(schema), columns)
-}
-
-fn info(
-    schema: &Schema,
-    ticket: &impl ProstMessageExt,
-    descriptor: FlightDescriptor,
-) -> Result<Response<FlightInfo>, Status> {
-    let endpoint = FlightEndpoint::new().with_ticket(Ticket::new(ticket.as_any().encode_to_vec()));
-    let info = FlightInfo::new().try_with_schema(schema).map_err(|error| Status::internal(error.to_string()))?;
-    Ok(Response::new(info.with_endpoint(endpoint).with_descriptor(descriptor)))
-}
-
-fn split_ticket(ticket: &[u8]) -> Option<(&str, &str)> {
-    std::str::from_utf8(ticket).ok()?.split_once('\n')
-}
-
-fn cancel_status(is_cancelled: bool) -> CancelStatus {
-    if is_cancelled { CancelStatus::Cancelled } else { CancelStatus::NotCancellable }
-}
-
-fn internal(error: impl std::fmt::Display) -> Status {
-    Status::internal(error.to_string())
-}
-
-fn schema_bytes(schema: &Schema) -> Result<Bytes, Status> {
-    let IpcMessage(bytes) = SchemaAsIpc::new(schema, &IpcWriteOptions::default())
-        .try_into()
-        .map_err(|e: arrow::error::ArrowError| internal(e))?;
-    Ok(bytes)
-}
-
 #[tonic::async_trait]
 impl FlightSqlService for FlightSql {
     type FlightService = FlightSql;
@@ -301,17 +226,19 @@ impl FlightSqlService for FlightSql {
     ) -> Result<DoPutPreparedStatementResult, Status> {
         let (handle, _) = self.prepared(&query.prepared_statement_handle)?;
         let data = request.into_inner().map_err(|status| FlightError::Tonic(Box::new(status)));
-        let batches: Vec<RecordBatch> =
-            FlightRecordBatchStream::new_from_flight_data(data).try_collect().await.map_err(Status::from)?;
-        let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-        if rows > 1 {
-            return Err(Status::invalid_argument(format!("{rows} rows of parameters: send one")));
+        let mut batches = FlightRecordBatchStream::new_from_flight_data(data);
+        let mut values = Vec::new();
+        let mut rows = 0;
+        while let Some(batch) = batches.try_next().await.map_err(Status::from)? {
+            rows += batch.num_rows();
+            if rows > 1 {
+                return Err(Status::invalid_argument("more than one row of parameters: send one"));
+            }
+            if batch.num_rows() == 1 {
+                let row = batch.columns().iter().map(|column| ScalarValue::try_from_array(column, 0));
+                values = row.collect::<Result<_, _>>().map_err(|error| Status::invalid_argument(error.to_string()))?;
+            }
         }
-        let first = batches.iter().find(|batch| batch.num_rows() == 1);
-        let values =
-            first.into_iter().flat_map(RecordBatch::columns).map(|column| ScalarValue::try_from_array(column, 0));
-        let values =
-            values.collect::<Result<Vec<_>, _>>().map_err(|error| Status::invalid_argument(error.to_string()))?;
         self.bind(&handle, values);
         Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(query.prepared_statement_handle) })
     }
@@ -462,34 +389,50 @@ impl FlightSqlService for FlightSql {
 
     async fn get_flight_info_primary_keys(
         &self,
-        _: CommandGetPrimaryKeys,
-        _: Request<FlightDescriptor>,
+        query: CommandGetPrimaryKeys,
+        request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        Err(Status::unimplemented("the tables have no keys"))
+        info(&catalog::PRIMARY_KEYS, &query, request.into_inner())
+    }
+
+    async fn do_get_primary_keys(&self, _: CommandGetPrimaryKeys, _: Request<Ticket>) -> Result<Answer, Status> {
+        Ok(one_batch(RecordBatch::new_empty(std::sync::Arc::clone(&catalog::PRIMARY_KEYS))))
     }
 
     async fn get_flight_info_exported_keys(
         &self,
-        _: CommandGetExportedKeys,
-        _: Request<FlightDescriptor>,
+        query: CommandGetExportedKeys,
+        request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        Err(Status::unimplemented("the tables have no keys"))
+        info(&catalog::FOREIGN_KEYS, &query, request.into_inner())
+    }
+
+    async fn do_get_exported_keys(&self, _: CommandGetExportedKeys, _: Request<Ticket>) -> Result<Answer, Status> {
+        Ok(one_batch(RecordBatch::new_empty(std::sync::Arc::clone(&catalog::FOREIGN_KEYS))))
     }
 
     async fn get_flight_info_imported_keys(
         &self,
-        _: CommandGetImportedKeys,
-        _: Request<FlightDescriptor>,
+        query: CommandGetImportedKeys,
+        request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        Err(Status::unimplemented("the tables have no keys"))
+        info(&catalog::FOREIGN_KEYS, &query, request.into_inner())
+    }
+
+    async fn do_get_imported_keys(&self, _: CommandGetImportedKeys, _: Request<Ticket>) -> Result<Answer, Status> {
+        Ok(one_batch(RecordBatch::new_empty(std::sync::Arc::clone(&catalog::FOREIGN_KEYS))))
     }
 
     async fn get_flight_info_cross_reference(
         &self,
-        _: CommandGetCrossReference,
-        _: Request<FlightDescriptor>,
+        query: CommandGetCrossReference,
+        request: Request<FlightDescriptor>,
     ) -> Result<Response<FlightInfo>, Status> {
-        Err(Status::unimplemented("the tables have no keys"))
+        info(&catalog::FOREIGN_KEYS, &query, request.into_inner())
+    }
+
+    async fn do_get_cross_reference(&self, _: CommandGetCrossReference, _: Request<Ticket>) -> Result<Answer, Status> {
+        Ok(one_batch(RecordBatch::new_empty(std::sync::Arc::clone(&catalog::FOREIGN_KEYS))))
     }
 
     async fn register_sql_info(&self, _: i32, _: &SqlInfo) {}

@@ -4,7 +4,7 @@ use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch};
 use arrow::datatypes::Int64Type;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::client::FlightSqlServiceClient;
-use arrow_flight::sql::{CommandGetDbSchemas, CommandGetTables, SqlInfo};
+use arrow_flight::sql::{CommandGetDbSchemas, CommandGetPrimaryKeys, CommandGetTables, SqlInfo};
 use arrow_flight::{FlightClient, FlightInfo};
 use futures::TryStreamExt;
 use tokio::net::TcpListener;
@@ -123,11 +123,23 @@ fn a_token_file_that_cannot_be_used_says_why_and_tells_no_token() {
         assert!(error.contains(part) && !error.contains("secret"), "{error}");
     }
     assert!(!format!("{:?}", Auth::open()).contains("token"));
-    let config = FlightConfig::default();
-    assert!(config.problems("127.0.0.1:0").is_empty());
-    assert!(config.problems("0.0.0.0:8687")[0].contains("token_file"));
-    let missing = FlightConfig { token_file: Some("missing".into()), ..FlightConfig::default() };
-    assert!(missing.problems("127.0.0.1:0")[0].contains("missing"));
+}
+
+#[test]
+fn settings_that_would_answer_nothing_or_anyone_are_refused() {
+    let usable = FlightConfig::default();
+    assert_eq!(usable.problems(), Vec::<String>::new());
+    for (config, part) in [
+        (FlightConfig { listen: "0.0.0.0:8688".to_owned(), ..usable.clone() }, "token_file"),
+        (FlightConfig { listen: "here".to_owned(), ..usable.clone() }, "HOST:PORT"),
+        (FlightConfig { token_file: Some("missing".into()), ..usable.clone() }, "missing"),
+        (FlightConfig { max_rows: 0, ..usable.clone() }, "max_rows"),
+        (FlightConfig { max_time: Span::from_mins(0), ..usable.clone() }, "max_time"),
+        (FlightConfig { max_queries: 0, ..usable.clone() }, "max_queries"),
+    ] {
+        let problems = config.problems();
+        assert!(problems.len() == 1 && problems[0].contains(part), "{problems:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,4 +257,8 @@ async fn the_catalog_tells_tables_and_columns() {
         let found = ask(&mut client, &format!("SELECT * FROM {}", view.name)).await.expect(view.name);
         assert_eq!(found.iter().map(RecordBatch::num_rows).sum::<usize>(), 0, "{}", view.name);
     }
+    let keys = CommandGetPrimaryKeys { catalog: None, db_schema: None, table: "windows".to_owned() };
+    let info = client.get_primary_keys(keys).await.expect("a flight");
+    let none = rows(&mut client, info).await.expect("answers");
+    assert_eq!(none.iter().map(RecordBatch::num_rows).sum::<usize>(), 0, "tables have no keys, which is an answer");
 }

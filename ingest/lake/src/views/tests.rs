@@ -70,44 +70,72 @@ async fn forecasts_stand_beside_what_came() {
     assert_eq!(asked(&lake, sql).await, ["30.0 110.0 100.0 -10.0 true", "35.0 120.0 250.0 130.0 false"]);
 }
 
-#[tokio::test]
-async fn headroom_and_cost_follow_from_outcomes() {
-    let outcome = |id: &str, from: &str, to: &str, units: i64, peak: f64, violations: i64| {
-        json!({
-            "date": "2026-03-02", "action_id": id, "workload": "shop", "measured_from": from, "measured_to": to,
-            "expected_peak": 1.0, "observed_peak": peak * 100.0, "observed_mean": peak * 50.0, "units": units,
-            "peak_utilisation": peak, "violation_minutes": violations, "completeness": 1.0,
-        })
-    };
-    let action = |id: &str| {
-        json!({ "date": "2026-03-02", "action_id": id, "plan_id": format!("plan-{id}"), "workload": "shop",
-            "state": "applied", "at": "2026-03-02T00:00:00Z", "stage": "automate", "policy_version": "p1" })
-    };
-    let plan = |id: &str| {
-        json!({
-            "date": "2026-03-02", "plan_id": format!("plan-{id}"), "workload": "shop",
-            "decided_at": "2026-03-02T00:00:00Z", "step_s": 300.0, "units": [1], "units_before": 1, "units_now": 1,
-            "quantile": 0.75, "cost_per_unit_hour": 2.0, "cost_per_violation_minute": 10.0, "lead_time_s": 900.0,
-            "observed_load": 1.0, "expected_peak": 1.0,
-        })
-    };
-    let outcomes = [
-        outcome("a", "2026-03-02T10:00:00Z", "2026-03-02T10:30:00Z", 4, 0.5, 0),
-        outcome("b", "2026-03-02T10:30:00Z", "2026-03-02T11:30:00Z", 6, 0.9, 3),
+fn plan(id: &str, at: &str, units_before: i64) -> Value {
+    json!({
+        "date": "2026-03-02", "plan_id": id, "workload": "shop", "decided_at": at, "step_s": 300.0, "units": [1],
+        "units_before": units_before, "units_now": 1, "quantile": 0.75, "cost_per_unit_hour": 2.0,
+        "cost_per_violation_minute": 10.0, "lead_time_s": 600.0, "observed_load": 1.0, "expected_peak": 1.0,
+        "unit_capacity": 100.0, "violation_utilisation": 0.85,
+    })
+}
+
+fn action(plan: &str, state: &str, at: &str, units: [i64; 2]) -> Value {
+    json!({ "date": "2026-03-02", "action_id": format!("a-{plan}"), "plan_id": plan, "workload": "shop", "state": state,
+        "at": at, "stage": "automate", "policy_version": "p1", "units_before": units[0], "units_after": units[1],
+        "undo_units": units[0] })
+}
+
+/// A lake with five windows of five minutes from ten o'clock.
+async fn morning(plans: &[Value], actions: &[Value]) -> (tempfile::TempDir, Lake) {
+    let loads = [100.0, 180.0, 300.0, 300.0, 150.0];
+    let windows = (0..).zip(loads).map(|(step, load)| window(&format!("2026-03-02T10:{:02}:00Z", 5 * step), 0, load));
+    let windows: Vec<Value> = windows.collect();
+    let mut tables = vec![
+        (Table::Windows, rows(Table::Windows, &["rps"], &windows)),
+        (Table::Forecasts, rows(Table::Forecasts, &["q50"], &[forecast("2026-03-02T09:30:00Z", 0.0, 1.0, 0.0)])),
+        (Table::Plans, rows(Table::Plans, &[], plans)),
     ];
-    let (_folder, lake) = filled(vec![
-        (Table::Outcomes, rows(Table::Outcomes, &[], &outcomes)),
-        (Table::Actions, rows(Table::Actions, &[], &[action("a"), action("b")])),
-        (Table::Plans, rows(Table::Plans, &[], &[plan("a"), plan("b")])),
-    ])
-    .await;
-    let sql = "SELECT peak_load, mean_load, least_units, mean_units, round(least_headroom, 6), violation_minutes
-        FROM headroom_by_hour";
-    assert_eq!(asked(&lake, sql).await, ["90.0 35.0 4 5.0 0.1 3"]);
-    // 4 units for half an hour and 6 for one are 8 unit hours.
-    let sql = "SELECT stage, policy_version, actions, unit_hours, violation_minutes, capacity_cost, violation_cost
-        FROM policy_cost";
-    assert_eq!(asked(&lake, sql).await, ["automate p1 2 8.0 3 16.0 30.0"]);
+    if !actions.is_empty() {
+        tables.push((Table::Actions, rows(Table::Actions, &[], actions)));
+    }
+    filled(tables).await
+}
+
+const READY: &str =
+    "SELECT date_part('minute', at), units, ready, round(utilisation, 6), violated FROM capacity ORDER BY at";
+
+#[tokio::test]
+async fn capacity_is_ready_a_lead_time_after_the_command_and_released_at_once() {
+    let plans = [
+        plan("1", "2026-03-02T10:00:00Z", 2),
+        plan("2", "2026-03-02T10:15:00Z", 4),
+        plan("3", "2026-03-02T10:16:00Z", 3),
+    ];
+    let actions = [
+        action("1", "applied", "2026-03-02T10:00:00Z", [2, 4]),
+        action("2", "applied", "2026-03-02T10:15:00Z", [4, 3]),
+        // Never ready: rolled back before.
+        action("3", "applied", "2026-03-02T10:16:00Z", [3, 9]),
+        action("3", "rolled_back", "2026-03-02T10:18:00Z", [3, 9]),
+    ];
+    let (_folder, lake) = morning(&plans, &actions).await;
+    let expected = ["0 4 2 0.5 false", "5 4 2 0.9 true", "10 4 4 0.75 false", "15 3 3 1.0 true", "20 3 3 0.5 false"];
+    assert_eq!(asked(&lake, READY).await, expected);
+    let sql =
+        "SELECT peak_load, mean_load, least_ready, mean_units, least_headroom, violation_minutes, measured_minutes,
+        complete FROM headroom_by_hour";
+    assert_eq!(asked(&lake, sql).await, ["300.0 206.0 2 3.6 0.0 10.0 25.0 true"]);
+    // Three windows with 4 units and two with 3 are 18 twelfths of a unit hour.
+    let sql =
+        "SELECT stage, policy_version, unit_hours, violation_minutes, capacity_cost, violation_cost FROM policy_cost";
+    assert_eq!(asked(&lake, sql).await, ["automate p1 1.5 10.0 3.0 100.0"]);
+}
+
+#[tokio::test]
+async fn without_an_action_the_capacity_is_what_the_plan_found() {
+    let (_folder, lake) = morning(&[plan("1", "2026-03-02T10:05:00Z", 2)], &[]).await;
+    let expected = ["5 2 2 0.9 true", "10 2 2 1.5 true", "15 2 2 1.5 true", "20 2 2 0.75 false"];
+    assert_eq!(asked(&lake, READY).await, expected);
 }
 
 #[tokio::test]

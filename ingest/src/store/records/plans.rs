@@ -5,7 +5,7 @@ use headroom_ingest_lake::{Table, date_of};
 use headroom_proto::v1::Plan;
 use serde::Serialize;
 
-use super::{required, row, seconds, text, time};
+use super::{measure, required, row, seconds, text, time};
 
 #[derive(Serialize)]
 struct PlanRow<'a> {
@@ -30,6 +30,8 @@ struct PlanRow<'a> {
     observed_load: f64,
     expected_peak: f64,
     plan_hash: Option<&'a str>,
+    unit_capacity: Option<f64>,
+    violation_utilisation: Option<f64>,
 }
 
 pub(super) fn plan_row(plan: &Plan) -> Result<RecordBatch, String> {
@@ -57,6 +59,8 @@ pub(super) fn plan_row(plan: &Plan) -> Result<RecordBatch, String> {
             observed_load: plan.observed_load,
             expected_peak: plan.expected_peak,
             plan_hash: text(&plan.plan_hash),
+            unit_capacity: measure(plan.unit_capacity),
+            violation_utilisation: measure(plan.violation_utilisation),
         },
     )
 }
