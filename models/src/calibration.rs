@@ -46,7 +46,11 @@ impl Group {
 }
 
 /// The same in widths of the path at the most.
-const MAX_UNKNOWN: f64 = 4.0;
+const MAX_UNKNOWN: f64 = 2.3;
+/// Quantiles are no further from the median than this, on the log scale: nothing that was measured reaches so far.
+const FURTHEST: f64 = 1.6;
+/// How far beyond all residuals the outermost quantiles go at the most.
+const MAX_REACH: f64 = 0.4;
 
 /// A path on the log scale: medians, and how far off a value usually is, in the path's own measure.
 #[derive(Clone, Debug, Default)]
@@ -73,19 +77,22 @@ pub(crate) struct Calibration {
     groups: Vec<Residuals>,
     /// The mean width of the last forecast.
     width: f64,
+    /// Residuals are cut off here, in widths.
+    limit: f64,
 }
 
 impl Calibration {
-    pub(crate) fn new(levels: &[f64]) -> Self {
+    /// For a path whose widths are all 1, or (`in_widths`) those of calibrated intervals.
+    pub(crate) fn new(levels: &[f64], in_widths: bool) -> Self {
         let adapted = [levels.to_vec(), levels.to_vec()];
-        Self { levels: levels.to_vec(), adapted, groups: vec![Residuals::default(); 2 * HORIZONS], width: 1.0 }
+        Self { levels: levels.to_vec(), adapted, groups: vec![Residuals::default(); 2 * HORIZONS], width: 1.0, limit: if in_widths { 5.0 } else { 10.0 } }
     }
 
     /// Learns from a value that has come: the centre, as median and width, and the quantiles that were forecast for it.
     pub(crate) fn matured(&mut self, group: Group, (median_log, width): (f64, f64), quantiles: &[f32], actual: f64) {
         if let Some(residuals) = self.groups.get_mut(group.index()) {
             #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
-            residuals.kept.push_back(((log(actual) - median_log) / width) as f32);
+            residuals.kept.push_back(((log(actual) - median_log) / width).clamp(-self.limit, self.limit) as f32);
             residuals.fresh += 1;
             if residuals.kept.len() > KEPT {
                 residuals.kept.pop_front();
@@ -119,7 +126,7 @@ impl Calibration {
             let mut floor = 0.0_f32;
             for offset in offsets {
                 #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
-                let value = unlog(median + width * offset) as f32;
+                let value = unlog(median + (width * offset).clamp(-FURTHEST, FURTHEST)) as f32;
                 floor = floor.max(value);
                 values.push(floor);
             }
@@ -170,7 +177,10 @@ impl Calibration {
 fn beyond(sorted: &[f64], level: f64) -> f64 {
     #[expect(clippy::cast_precision_loss, reason = "counts of residuals")]
     let n = sorted.len() as f64;
-    let reach = |side: f64| (quantile(sorted, side) - quantile(sorted, if side > 0.5 { 0.9 } else { 0.1 })) * 0.5;
+    let reach = |side: f64| {
+        let outer = quantile(sorted, side) - quantile(sorted, if side > 0.5 { 0.9 } else { 0.1 });
+        (outer * 0.5).clamp(-MAX_REACH, MAX_REACH)
+    };
     if level > 0.5 {
         let corrected = level * (n + 1.0) / n;
         if corrected > 1.0 { quantile(sorted, 1.0) + reach(1.0) } else { quantile(sorted, corrected) }

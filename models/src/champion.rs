@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::{Calibration, Centres, Group};
+use crate::ensemble::Recent;
 use crate::event::EventBook;
 use crate::family::{Family, Fitted};
 use crate::scales::log;
@@ -86,10 +87,12 @@ pub(crate) struct Track {
     hour_us: i64,
     /// Absolute error and actual, summed by hour, newest last.
     losses: VecDeque<(f64, f64)>,
+    pub(crate) recent: Recent,
 }
 
 /// A path of a track: medians on the log scale, their steps' flags, and quantiles.
 pub(crate) struct Path {
+    pub(crate) medians: Vec<f64>,
     pub(crate) event_steps: Vec<bool>,
     pub(crate) values: Vec<f32>,
 }
@@ -101,11 +104,12 @@ impl Track {
             fitted: None,
             fitted_at_us: i64::MIN,
             version: String::new(),
-            calibration: Calibration::new(&config.levels),
+            calibration: Calibration::new(&config.levels, family == Family::Ensemble),
             kept: VecDeque::new(),
             hour: Sums::default(),
             hour_us: 0,
             losses: VecDeque::new(),
+            recent: Recent::default(),
         }
     }
 
@@ -118,9 +122,20 @@ impl Track {
         let centres = fitted.predict(history, &events, steps);
         let flag = |k: i64| events.iter().any(|event| event.flags(origin_us + k * config.step_us, config.step_us));
         let event_steps: Vec<bool> = (0..).take(steps).map(flag).collect();
+        Some(self.settle(origin_us, centres, event_steps, config))
+    }
+
+    /// From a path to quantiles, which are kept until they mature.
+    pub(crate) fn settle(
+        &mut self,
+        origin_us: i64,
+        centres: Centres,
+        event_steps: Vec<bool>,
+        config: &EngineConfig,
+    ) -> Path {
         let values = self.calibration.quantiles(&centres, &event_steps, config.step_us);
         self.keep(origin_us, &centres, &event_steps, &values, config);
-        Some(Path { event_steps, values })
+        Path { medians: centres.medians, event_steps, values }
     }
 
     fn keep(&mut self, origin_us: i64, centres: &Centres, events: &[bool], values: &[f32], config: &EngineConfig) {
@@ -160,7 +175,9 @@ impl Track {
             } else if kept.due_us == start_us
                 && let Some(actual) = actual
             {
+                let before = self.hour.pinball;
                 self.hour.add(levels, &kept.quantiles, actual);
+                self.recent.add(kept.event, self.hour.pinball - before, actual);
                 let group = Group::of(kept.ahead_us, kept.event);
                 self.calibration.matured(group, (kept.median_log, kept.width), &kept.quantiles, actual);
             }
@@ -172,6 +189,7 @@ impl Track {
     fn close_hour(&mut self, hour_us: i64) -> Option<MaturedScore> {
         let sums = std::mem::take(&mut self.hour);
         self.hour_us = hour_us;
+        self.recent.fade();
         if sums.steps == 0 {
             return None;
         }

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::champion::{MaturedScore, Track, usable};
+use crate::champion::{MaturedScore, Path, Track, usable};
+use crate::ensemble::{Blend, Part, Shares};
 use crate::event::EventBook;
 use crate::family::{Family, Training};
 use crate::{EngineConfig, History, KnownEvent, ModelError};
@@ -133,6 +134,10 @@ pub struct Engine {
     book: EventBook,
     /// The champion first.
     tracks: Vec<Track>,
+    blend: Blend,
+    /// What the families forecast last; not part of the state.
+    #[serde(skip)]
+    last: Vec<(Family, Vec<f32>)>,
     seen_steps: i64,
     outcomes: u64,
     /// Mean log ratio of observed to expected peaks, newest outcomes weighing most.
@@ -151,6 +156,8 @@ impl Engine {
             history: History::new(config.step_us, limit),
             book: EventBook::default(),
             tracks: Family::ALL.iter().map(|family| Track::new(*family, &config)).collect(),
+            blend: Blend::default(),
+            last: Vec::new(),
             seen_steps: 0,
             outcomes: 0,
             surprise: 0.0,
@@ -164,7 +171,7 @@ impl Engine {
     /// When a setting is out of range.
     pub fn of_family(config: EngineConfig, family: Family) -> Result<Self, ModelError> {
         let mut engine = Self::try_new(config)?;
-        engine.tracks.retain(|track| track.family == family);
+        engine.tracks.retain(|track| family == Family::Ensemble || track.family == family);
         Ok(engine)
     }
 
@@ -221,16 +228,11 @@ impl Engine {
         let origin_us = self.history.end_us();
         let (verdict, verdict_reason) = self.verdict();
         let hourly = origin_us.rem_euclid(HOUR_US.max(self.config.step_us)) == 0;
-        let Some((champion, challengers)) = self.tracks.split_first_mut() else {
+        let Some(family) = self.tracks.first().map(|champion| champion.family) else {
             return abstain("no family of models".to_owned());
         };
-        if hourly {
-            for challenger in challengers {
-                challenger.forecast(&self.history, &self.book, &self.config);
-            }
-        }
-        let Some(path) = champion.forecast(&self.history, &self.book, &self.config) else {
-            return abstain(format!("{} could not be fitted", champion.family.name()));
+        let Some(path) = self.paths(hourly, family) else {
+            return abstain(format!("{} could not be fitted", family.name()));
         };
         let until_us = origin_us + self.config.step_us * i64::try_from(self.config.horizon_steps).unwrap_or(0);
         let signals = self.book.known(origin_us, origin_us, until_us);
@@ -240,11 +242,56 @@ impl Engine {
             levels: self.config.levels.clone(),
             values: path.values,
             event_steps: path.event_steps,
-            model_version: champion.version.clone(),
+            model_version: self.champion().to_owned(),
             signals: signals.into_iter().map(|event| (event.id.clone(), event.revision)).collect(),
             verdict,
             verdict_reason,
         })
+    }
+
+    /// Forecasts with the families whose turn it is; gives the path of the one that is served.
+    fn paths(&mut self, hourly: bool, served: Family) -> Option<Path> {
+        let origin_us = self.history.end_us();
+        let has_ensemble = self.tracks.iter().any(|track| track.family == Family::Ensemble);
+        let (mut anchor, mut parts, mut path) = (None, Vec::new(), None);
+        self.last.clear();
+        for track in self.tracks.iter_mut().filter(|track| track.family != Family::Ensemble) {
+            let is_anchor = has_ensemble && track.family == Family::RidgeEvents;
+            if !(hourly || is_anchor || track.family == served) {
+                continue;
+            }
+            let Some(made) = track.forecast(&self.history, &self.book, &self.config) else { continue };
+            if hourly && has_ensemble {
+                let part = Part::new(track.recent, track.family.prior(), &self.config.levels, &made.values);
+                parts.insert(if is_anchor { 0 } else { parts.len() }, part);
+            }
+            self.last.push((track.family, made.values.clone()));
+            if is_anchor {
+                anchor = Some((made.medians.clone(), made.event_steps.clone()));
+            }
+            if track.family == served {
+                path = Some(made);
+            }
+        }
+        let ensemble = self.tracks.iter_mut().find(|track| track.family == Family::Ensemble && track.fitted.is_some());
+        if let (Some(ensemble), Some((medians, event_steps))) = (ensemble, anchor) {
+            if hourly {
+                self.blend.join(origin_us, &parts, &event_steps);
+            }
+            if let Some(centres) = self.blend.over(&medians, origin_us, self.config.step_us) {
+                let made = ensemble.settle(origin_us, centres, event_steps, &self.config);
+                self.last.push((Family::Ensemble, made.values.clone()));
+                if served == Family::Ensemble {
+                    path = Some(made);
+                }
+            }
+        }
+        path
+    }
+
+    /// The quantiles of every family that took part in the last forecast, by its name: `values[step * levels + level]`.
+    pub fn last_forecasts(&self) -> impl Iterator<Item = (&'static str, &[f32])> {
+        self.last.iter().map(|(family, values)| (family.name(), values.as_slice()))
     }
 
     /// Version of the model that is served; empty before the first fit.
@@ -289,22 +336,24 @@ impl Engine {
     fn refit(&mut self, notes: &mut Vec<Note>) {
         let now_us = self.history.end_us();
         let surprised = self.surprise.abs() > SURPRISE_LIMIT;
+        let members = self.tracks.iter().filter(|track| track.family != Family::Ensemble && track.fitted.is_some());
+        let shares = Shares::of(members.map(|track| (track.family.name(), track.recent, track.family.prior())));
+        let is_worse = self.tracks.first().and_then(Track::worsening).is_some_and(|w| w > self.config.accuracy_factor);
         for (place, track) in self.tracks.iter_mut().enumerate() {
             let is_champion = place == 0;
             let age_us = now_us.saturating_sub(track.fitted_at_us);
             let limit_us = track.family.refit_after_us(self.config.refit_after_us, now_us - self.history.start_us());
-            let worse = track.worsening().is_some_and(|worse| worse > self.config.accuracy_factor);
             let reason = if track.fitted.is_none() && age_us >= RETRY_US {
                 "first"
             } else if age_us >= limit_us {
                 "age"
-            } else if is_champion && age_us >= HOUR_US && (worse || surprised) {
+            } else if age_us >= HOUR_US && (is_worse || surprised) && track.family.follows_load() {
                 "accuracy"
             } else {
                 continue;
             };
             let training =
-                Training { history: &self.history, book: &self.book, horizon_steps: self.config.horizon_steps };
+                Training { history: &self.history, book: &self.book, horizon_steps: self.config.horizon_steps, shares: &shares };
             let events = self.book.known(now_us, self.history.start_us(), now_us);
             track.fitted_at_us = now_us;
             match track.family.fit(&training, track.fitted.as_ref()) {

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::Centres;
+use crate::ensemble::Shares;
 use crate::event::{EventBook, KnownEvent};
 use crate::learned::Learned;
 use crate::mstl::Mstl;
@@ -12,7 +13,7 @@ use crate::{History, ModelError};
 
 const DAY_US: i64 = 86_400_000_000;
 /// Fits of the slower families within a length of history.
-const REFITS: i64 = 60;
+const REFITS: i64 = 250;
 const EVENTS_AHEAD_US: i64 = 15 * DAY_US;
 
 /// A fitted model of one series.
@@ -32,6 +33,8 @@ pub trait Model {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
+    /// A weighted mean of all the others.
+    Ensemble,
     /// Multiplicative ridge with event response.
     RidgeEvents,
     /// The same with a memory of years.
@@ -51,17 +54,25 @@ pub(crate) enum Fitted {
     SeasonalNaive(SeasonalNaive),
     Mstl(Mstl),
     Learned(Box<Learned>),
+    Ensemble(Shares),
 }
 
 impl Family {
-    /// Every family, the first champion first.
-    pub const ALL: [Family; 5] =
-        [Family::RidgeEvents, Family::RidgeLong, Family::Boosted, Family::SeasonalNaive, Family::AugursMstlEts];
+    /// Every family, the first champion first; then the one that the ensemble's path is kept relative to.
+    pub const ALL: [Family; 6] = [
+        Family::Ensemble,
+        Family::RidgeEvents,
+        Family::RidgeLong,
+        Family::Boosted,
+        Family::SeasonalNaive,
+        Family::AugursMstlEts,
+    ];
 
     /// The name in records and tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
+            Self::Ensemble => "ensemble",
             Self::RidgeEvents => "ridge-events",
             Self::RidgeLong => "ridge-long",
             Self::SeasonalNaive => "seasonal-naive",
@@ -70,9 +81,28 @@ impl Family {
         }
     }
 
+    /// Weight in the ensemble while nothing has matured.
+    pub(crate) fn prior(self) -> f64 {
+        match self {
+            Self::Ensemble => 0.0,
+            Self::RidgeEvents | Self::RidgeLong => 1.0,
+            Self::Boosted | Self::AugursMstlEts => 0.5,
+            Self::SeasonalNaive => 0.2,
+        }
+    }
+
+    /// Is it fitted anew as soon as the forecasts are off?
+    pub(crate) fn follows_load(self) -> bool {
+        matches!(self, Self::RidgeEvents | Self::Ensemble)
+    }
+
     /// How old a model may be: the short ridge follows the load, the others take their time, longer with more history.
     pub(crate) fn refit_after_us(self, configured_us: i64, history_us: i64) -> i64 {
-        if self == Self::RidgeEvents { configured_us } else { configured_us.max(DAY_US).max(history_us / REFITS) }
+        match self {
+            Self::Ensemble | Self::RidgeEvents => configured_us,
+            Self::SeasonalNaive | Self::AugursMstlEts => configured_us.max(DAY_US),
+            Self::RidgeLong | Self::Boosted => configured_us.max(DAY_US).max(history_us / REFITS),
+        }
     }
 
     /// Fits a model of this family, or goes on from the one before.
@@ -80,15 +110,16 @@ impl Family {
     /// # Errors
     /// When the history is too short or has nothing but gaps.
     pub(crate) fn fit(self, training: &Training<'_>, previous: Option<&Fitted>) -> Result<Fitted, ModelError> {
-        let Training { history, book, horizon_steps } = *training;
+        let Training { history, book, horizon_steps, shares } = *training;
         let now_us = history.end_us();
         // Only what a fit can rest on, or what it will be asked for, needs a column.
         let known = || book.known(now_us, history.start_us(), now_us + EVENTS_AHEAD_US);
         Ok(match (self, previous) {
+            (Self::Ensemble, _) => Fitted::Ensemble(shares.clone()),
             (Self::RidgeEvents, _) => Fitted::Ridge(Ridge::fit(history, &known(), Memory::Short)?),
             (Self::RidgeLong, _) => Fitted::Ridge(Ridge::fit(history, &known(), Memory::Long)?),
             (Self::SeasonalNaive, _) => Fitted::SeasonalNaive(SeasonalNaive::fit(history)?),
-            (Self::AugursMstlEts, _) => Fitted::Mstl(Mstl::fit(history)?),
+            (Self::AugursMstlEts, _) => Fitted::Mstl(Mstl::fit(history, horizon_steps)?),
             (Self::Boosted, Some(Fitted::Learned(previous))) => {
                 Fitted::Learned(Box::new(Learned::fit(history, book, horizon_steps, Some(previous))?))
             }
@@ -103,6 +134,8 @@ pub(crate) struct Training<'a> {
     pub(crate) history: &'a History,
     pub(crate) book: &'a EventBook,
     pub(crate) horizon_steps: usize,
+    /// What each family counts for by now.
+    pub(crate) shares: &'a Shares,
 }
 
 impl Fitted {
@@ -114,6 +147,8 @@ impl Fitted {
             Self::SeasonalNaive(model) => even(model.predict(history, events, steps)),
             Self::Mstl(model) => even(model.predict(history, events, steps)),
             Self::Learned(model) => model.predict(history, events, steps),
+            // Its path comes from those of the others.
+            Self::Ensemble(_) => Centres::default(),
         }
     }
 
@@ -124,6 +159,7 @@ impl Fitted {
             Self::SeasonalNaive(model) => model.parameters(),
             Self::Mstl(model) => model.parameters(),
             Self::Learned(model) => model.parameters(),
+            Self::Ensemble(shares) => shares.parameters(),
         }
     }
 }

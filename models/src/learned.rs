@@ -16,6 +16,7 @@ use crate::boost::{Boosted, Matrix, Settings};
 use crate::calibration::Centres;
 use crate::event::{EventBook, KnownEvent};
 use crate::ridge::{Memory, Ridge};
+use crate::scales::median;
 use crate::{History, ModelError};
 use examples::Examples;
 use frame::Frame;
@@ -38,8 +39,10 @@ const STEPS: usize = 48;
 const FEW_STEPS: usize = 64;
 const MIN_ROWS: usize = 500;
 const BINS: usize = 127;
-/// Intervals are no narrower than this, on the log scale.
+/// The usual width is no less than this, on the log scale.
 const MIN_WIDTH: f64 = 0.01;
+/// Widths are no further from the usual one of a path than this factor: the trees see few rows at the edges.
+const WIDTH_RANGE: f64 = 1.6;
 /// The levels that are fitted: the centre, and the width of the interval of 80 %.
 const LEVELS: [f64; 3] = [0.1, 0.5, 0.9];
 /// The rows of signals look back this far for what was on at the lags.
@@ -142,9 +145,9 @@ impl Learned {
             return Err(ModelError::Fit { family: FAMILY, problem });
         }
         let settings = Settings {
-            rounds: 120,
+            rounds: 90,
             leaves: 16,
-            learning_rate: 0.07,
+            learning_rate: 0.08,
             min_rows: 20,
             l2: 1.0,
             row_share: 0.8,
@@ -157,7 +160,7 @@ impl Learned {
         Ok(())
     }
 
-    /// The path; its widths are half of the interval of 80 %.
+    /// The path; its widths are those of the interval of 80 %, relative to the usual one.
     pub(crate) fn predict(&self, history: &History, events: &[&KnownEvent], steps: usize) -> Centres {
         let (Some(base), Some(model)) = (self.bases.back(), &self.model) else { return Default::default() };
         let frame = Frame::new(history, events, &base.short, base.long.as_ref(), steps);
@@ -171,8 +174,11 @@ impl Learned {
             out.sort_by(f32::total_cmp);
             let [low, middle, high] = out.map(f64::from);
             medians.push(frame.base(step) + middle);
-            widths.push(((high - low) / 2.0).max(MIN_WIDTH));
+            widths.push((high - low) / 2.0);
         }
+        let usual = median(widths.clone()).max(MIN_WIDTH);
+        // Their shape alone: how wide the interval is on the whole, residuals tell better than few rows do.
+        widths.iter_mut().for_each(|width| *width = (*width / usual).clamp(1.0 / WIDTH_RANGE, WIDTH_RANGE));
         Centres { medians, widths }
     }
 

@@ -6,6 +6,7 @@ mod calibration;
 mod champion;
 mod config;
 mod engine;
+mod ensemble;
 mod error;
 mod event;
 mod family;

@@ -12,8 +12,11 @@ use crate::scales::log;
 use crate::{History, ModelError};
 
 const HOUR_US: i64 = 3_600_000_000;
-/// Hours that a fit forecasts: two days beyond the day that it serves.
-const HOURS_AHEAD: usize = 72;
+const DAY_US: i64 = 24 * HOUR_US;
+/// Steps that a fit forecasts beyond its horizon, for the time that it serves.
+const DAYS_SERVED: i64 = 2;
+/// A fit looks back this far.
+const DAYS_BACK: i64 = 84;
 const FAMILY: &str = "augurs-mstl-ets";
 
 /// A forecast by MSTL and ETS.
@@ -26,18 +29,21 @@ pub(crate) struct Mstl {
 }
 
 impl Mstl {
-    pub(crate) fn fit(history: &History) -> Result<Self, ModelError> {
+    pub(crate) fn fit(history: &History, horizon_steps: usize) -> Result<Self, ModelError> {
         let fail = |problem: String| ModelError::Fit { family: FAMILY, problem };
         let step_us = history.step_us().max(HOUR_US);
-        let series = coarse(history, step_us);
-        let day = usize::try_from(86_400_000_000 / step_us).unwrap_or(1);
+        let back_us = (DAYS_BACK * DAY_US).max(300 * step_us);
+        let series = coarse(&history.until(history.end_us(), back_us), step_us);
+        let horizon_us = history.step_us() * i64::try_from(horizon_steps).unwrap_or(0);
+        let ahead = usize::try_from((horizon_us + DAYS_SERVED * DAY_US) / step_us).unwrap_or(1).max(1);
+        let day = usize::try_from(DAY_US / step_us).unwrap_or(1);
         let periods: Vec<usize> = [day, 7 * day].into_iter().filter(|p| *p > 1 && series.len() > 2 * p).collect();
         if periods.is_empty() {
             return Err(fail("needs two days of history and more than one step a day".to_owned()));
         }
         let trend = AutoETS::non_seasonal().into_trend_model();
         let model = MSTLModel::new(periods.clone(), trend).fit(&series).map_err(|e| fail(e.to_string()))?;
-        let forecast = model.predict(HOURS_AHEAD, None).map_err(|e| fail(e.to_string()))?;
+        let forecast = model.predict(ahead, None).map_err(|e| fail(e.to_string()))?;
         let path: Vec<f64> = forecast.point;
         if !path.iter().all(|value| value.is_finite()) {
             return Err(fail("the fit did not converge".to_owned()));
