@@ -6,6 +6,7 @@
 mod governed;
 mod ledger;
 pub mod pgbouncer;
+pub mod postgres;
 mod secret;
 mod server;
 mod settings;

@@ -5,6 +5,7 @@
 mod targets {
     mod contract;
     mod pgbouncer;
+    mod postgres;
     mod process;
     mod simulated;
     mod tap;

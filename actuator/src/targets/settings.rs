@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::pgbouncer::{self, PgBouncerConfig};
+use super::postgres::{self, PostgresConfig};
 use crate::{ActuatorConfig, Target, Targets};
 
 /// One value of one system; `kind` says of which.
@@ -15,6 +16,8 @@ use crate::{ActuatorConfig, Target, Targets};
 pub enum TargetSettings {
     /// The pool of a database.
     PgBouncer(PgBouncerConfig),
+    /// A setting of a server.
+    Postgres(PostgresConfig),
 }
 
 /// What is said of one workload.
@@ -31,6 +34,7 @@ impl TargetSettings {
     pub fn problems(&self) -> Vec<String> {
         match self {
             Self::PgBouncer(config) => config.problems(),
+            Self::Postgres(config) => config.problems(),
         }
     }
 
@@ -38,12 +42,14 @@ impl TargetSettings {
     pub fn paths(&mut self) -> Vec<&mut PathBuf> {
         match self {
             Self::PgBouncer(config) => config.ini.iter_mut().chain(config.console.paths()).collect(),
+            Self::Postgres(config) => config.server.paths().collect(),
         }
     }
 
     fn open(&self, name: &str, folder: &Path) -> Arc<dyn Target> {
         match self {
             Self::PgBouncer(config) => Arc::new(pgbouncer::open(name, config, folder)),
+            Self::Postgres(config) => Arc::new(postgres::open(name, config)),
         }
     }
 }

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use headroom_actuator::Target;
+use headroom_actuator::{ApplyRequest, Fence, Target};
+use headroom_proto::EventTime;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 use super::contract::{self, Bench, Pace, Trouble};
+use super::postgres::Postgres;
 use super::process::{self, Process};
 use super::tap::{Tap, Way};
 
@@ -207,4 +209,38 @@ async fn a_pool_in_the_ini_file_keeps_the_contract() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_default_pool_keeps_the_contract() {
     contract::holds(&Bouncer::start(Means::Console).await).await;
+}
+
+/// Not only the console says so: a client that waited is served.
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_wait_are_served_when_the_pool_has_grown() {
+    let postgres = Postgres::start().await;
+    let shop = format!("host=127.0.0.1 port={} dbname=postgres pool_size=2", postgres.port);
+    let mut bouncer = Bouncer::over(Means::Ini, shop).await;
+    bouncer.section = bouncer.section.replace("per_unit = 10", "per_unit = 1");
+    let mut sessions = Vec::new();
+    for _ in 0..6 {
+        let client = bouncer.connect("root", "shop").await;
+        sessions.push(tokio::spawn(async move { client.simple_query("SELECT pg_sleep(300)").await.map(drop) }));
+    }
+    let console = bouncer.console().await;
+    let at_work = async |count: &str| {
+        process::until("so many are served", async || {
+            shown(&console, "POOLS", "shop", "sv_active").await.as_deref() == Some(count)
+        })
+        .await;
+    };
+    at_work("2").await;
+    let at = EventTime::from_micros(1_790_000_000_000_000);
+    let request = ApplyRequest {
+        workload: contract::WORKLOAD.to_owned(),
+        units: 5,
+        idempotency_key: "shop/1".to_owned(),
+        fence: Fence::new(at, 1),
+        undoes: None,
+        at,
+    };
+    bouncer.open().apply(&request).await.expect("takes it");
+    at_work("5").await;
+    sessions.iter().for_each(tokio::task::JoinHandle::abort);
 }
