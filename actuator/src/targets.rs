@@ -3,14 +3,17 @@
 //! A section `[actuate.targets.<name>]` is one value of one system; `[actuate.workloads.<workload>]` names the target of a
 //! workload. What every real target keeps to stands in `governed.rs`; each module is how one system is read and written.
 
+pub mod exec;
 mod governed;
 mod ledger;
 pub mod pgbouncer;
 pub mod postgres;
+pub mod request;
 mod secret;
 mod server;
 mod settings;
 pub mod simulated;
+pub mod webhook;
 
 use headroom_proto::time::Span;
 

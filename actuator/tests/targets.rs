@@ -4,9 +4,11 @@
 
 mod targets {
     mod contract;
+    mod exec;
     mod pgbouncer;
     mod postgres;
     mod process;
     mod simulated;
     mod tap;
+    mod webhook;
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::exec::{self, ExecConfig};
 use super::pgbouncer::{self, PgBouncerConfig};
 use super::postgres::{self, PostgresConfig};
+use super::webhook::{self, WebhookConfig};
 use crate::{ActuatorConfig, Target, Targets};
 
 /// One value of one system; `kind` says of which.
@@ -18,6 +20,10 @@ pub enum TargetSettings {
     PgBouncer(PgBouncerConfig),
     /// A setting of a server.
     Postgres(PostgresConfig),
+    /// A program of yours.
+    Exec(ExecConfig),
+    /// A web service of yours.
+    Webhook(WebhookConfig),
 }
 
 /// What is said of one workload.
@@ -35,6 +41,8 @@ impl TargetSettings {
         match self {
             Self::PgBouncer(config) => config.problems(),
             Self::Postgres(config) => config.problems(),
+            Self::Exec(config) => config.problems(),
+            Self::Webhook(config) => config.problems(),
         }
     }
 
@@ -43,13 +51,26 @@ impl TargetSettings {
         match self {
             Self::PgBouncer(config) => config.ini.iter_mut().chain(config.console.paths()).collect(),
             Self::Postgres(config) => config.server.paths().collect(),
+            // A program without a folder is looked for in `PATH`.
+            Self::Exec(config) => {
+                let program = Some(&mut config.program).filter(|program| program.components().count() > 1);
+                program.into_iter().chain(config.secret.file.as_mut()).collect()
+            }
+            Self::Webhook(config) => config.secret.file.iter_mut().chain(config.ca_file.as_mut()).collect(),
         }
+    }
+
+    /// Has each workload a value of its own there?
+    fn tells_workloads_apart(&self) -> bool {
+        matches!(self, Self::Exec(_) | Self::Webhook(_))
     }
 
     fn open(&self, name: &str, folder: &Path) -> Arc<dyn Target> {
         match self {
             Self::PgBouncer(config) => Arc::new(pgbouncer::open(name, config, folder)),
             Self::Postgres(config) => Arc::new(postgres::open(name, config)),
+            Self::Exec(config) => Arc::new(exec::open(name, config, folder)),
+            Self::Webhook(config) => Arc::new(webhook::open(name, config, folder)),
         }
     }
 }
@@ -75,7 +96,7 @@ impl ActuatorConfig {
             }
             problems.extend(settings.problems().into_iter().map(|problem| format!("targets.{name}: {problem}")));
             let users: Vec<&str> = self.users_of(name).collect();
-            if users.len() > 1 {
+            if users.len() > 1 && !settings.tells_workloads_apart() {
                 let users = users.join(", ");
                 problems.push(format!("targets.{name}: it is one value, and {users} would each set it"));
             }
