@@ -4,6 +4,7 @@
 //! workload. What every real target keeps to stands in `governed.rs`; each module is how one system is read and written.
 
 pub mod exec;
+pub mod git;
 mod governed;
 mod ledger;
 pub mod pgbouncer;

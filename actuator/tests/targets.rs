@@ -5,9 +5,11 @@
 mod targets {
     mod contract;
     mod exec;
+    mod git;
     mod pgbouncer;
     mod postgres;
     mod process;
+    mod settings;
     mod simulated;
     mod tap;
     mod webhook;

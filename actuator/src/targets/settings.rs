@@ -7,6 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::exec::{self, ExecConfig};
+use super::git::{self, GitConfig};
 use super::pgbouncer::{self, PgBouncerConfig};
 use super::postgres::{self, PostgresConfig};
 use super::webhook::{self, WebhookConfig};
@@ -24,6 +25,8 @@ pub enum TargetSettings {
     Exec(ExecConfig),
     /// A web service of yours.
     Webhook(WebhookConfig),
+    /// A number in a repository.
+    Git(GitConfig),
 }
 
 /// What is said of one workload.
@@ -43,6 +46,7 @@ impl TargetSettings {
             Self::Postgres(config) => config.problems(),
             Self::Exec(config) => config.problems(),
             Self::Webhook(config) => config.problems(),
+            Self::Git(config) => config.problems(),
         }
     }
 
@@ -57,6 +61,7 @@ impl TargetSettings {
                 program.into_iter().chain(config.secret.file.as_mut()).collect()
             }
             Self::Webhook(config) => config.secret.file.iter_mut().chain(config.ca_file.as_mut()).collect(),
+            Self::Git(_) => Vec::new(),
         }
     }
 
@@ -71,6 +76,7 @@ impl TargetSettings {
             Self::Postgres(config) => Arc::new(postgres::open(name, config)),
             Self::Exec(config) => Arc::new(exec::open(name, config, folder)),
             Self::Webhook(config) => Arc::new(webhook::open(name, config, folder)),
+            Self::Git(config) => Arc::new(git::open(name, config, folder)),
         }
     }
 }
