@@ -32,7 +32,8 @@ impl Targets {
         Arc::clone(self.by_workload.get(workload).unwrap_or(&self.fallback))
     }
 
-    /// Says on the log which targets could not be changed now; they may come back by themselves.
+    /// Says on the log which targets could not be changed now; they may come back by themselves, and
+    /// nobody waits for them.
     pub(crate) async fn probe(&self) {
         for (workload, target) in &self.by_workload {
             match target.probe(workload).await {

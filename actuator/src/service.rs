@@ -184,7 +184,8 @@ impl ActuatorService {
             outbox: Vec::new(),
             reached: None,
         };
-        work.targets.probe().await;
+        let targets = work.targets.clone();
+        tokio::spawn(async move { targets.probe().await });
         let start = work.recover(&broker).await?;
         let consumer = broker.consumer("headroom-actuate")?;
         consumer.assign_all(&[Topic::Windows, Topic::Forecasts], start).await?;
