@@ -152,7 +152,7 @@ impl Config {
         problems.extend(self.forecast.engine().err().map(|error| format!("forecast: {error}")));
         problems.extend(self.actuate.problems().into_iter().map(|problem| format!("actuate: {problem}")));
         if self.collect.replay.is_some() && !self.actuate.workloads.is_empty() {
-            problems.push("actuate.workloads: a replay must not change real targets: take one of the two out".to_owned());
+            problems.push("actuate.workloads: a replay must not change real targets: leave one out".to_owned());
         }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
