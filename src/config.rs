@@ -132,7 +132,7 @@ impl Config {
     fn paths(&mut self) -> Vec<&mut PathBuf> {
         let replay =
             self.collect.replay.iter_mut().flat_map(|replay| [Some(&mut replay.file), replay.signals.as_mut()]);
-        let paths = replay.chain([self.actuate.policy_file.as_mut(), self.flight.token_file.as_mut()]).flatten();
+        let paths = replay.chain([self.flight.token_file.as_mut()]).flatten().chain(self.actuate.paths());
         paths.filter(|path| !path.as_os_str().is_empty()).collect()
     }
 
@@ -161,6 +161,9 @@ impl Config {
         problems.extend(upkeep.map(|problem| format!("store.maintenance.{problem}")));
         problems.extend(self.forecast.engine().err().map(|error| format!("forecast: {error}")));
         problems.extend(self.actuate.problems().into_iter().map(|problem| format!("actuate: {problem}")));
+        if self.collect.replay.is_some() && !self.actuate.workloads.is_empty() {
+            problems.push("actuate.workloads: a replay must not change real targets: leave one out".to_owned());
+        }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }
