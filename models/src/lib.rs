@@ -1,6 +1,7 @@
 //! The mathematics of forecasts: families of models, calibration of quantiles, scores, and the online engine of one
 //! workload that joins them. Pure: observations and times come in as arguments, and the same input gives the same output.
 
+pub mod boost;
 mod calibration;
 mod champion;
 mod config;
