@@ -114,8 +114,7 @@ def score_set(folder):
         forecasts = read_forecasts(file).reindex(actual.index)
         is_told = np.isfinite(forecasts.to_numpy()).all(axis=1)
         rows = actual.join(forecasts)[is_told]
-        for level in LEVELS:
-            rows[level] = rows[level].clip(lower=0).clip(upper=rows["cap"])
+        rows[LEVELS] = np.clip(np.sort(rows[LEVELS].to_numpy(), axis=1), 0, rows[["cap"]].to_numpy())
         scores = metrics(rows)
         if folder.name == "m4_hourly" and scores:
             scores |= m4_metrics(rows, scores)
