@@ -97,7 +97,7 @@ def times_of(folder, contestant):
     if not file.exists():
         return {}
     times = pd.read_parquet(file)
-    return {"fit_s": times["fit_s"].mean(), "predict_s": times["predict_s"].mean()}
+    return {name: times[name].mean() for name in ("fit_s", "predict_s", "cpu_s") if name in times}
 
 
 def choice_of(folder, contestant):
