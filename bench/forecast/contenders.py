@@ -152,5 +152,5 @@ SERIES_PEERS = {
     "mstl": Peer(mstl, hourly_days=182, short_days=21),
     "prophet": Peer(prophet),
     "auto_ets": Peer(auto_ets, hourly_days=56),
-    "auto_arima": Peer(auto_arima, hourly_days=182),
+    "auto_arima": Peer(auto_arima, hourly_days=84),
 }
