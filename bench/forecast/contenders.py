@@ -149,7 +149,7 @@ class Peer:
 
 SERIES_PEERS = {
     "seasonal_naive": Peer(seasonal_naive),
-    "mstl": Peer(mstl, hourly_days=182, short_days=21),
+    "mstl": Peer(mstl, hourly_days=182, short_days=10),
     "prophet": Peer(prophet),
     "auto_ets": Peer(auto_ets, hourly_days=56),
     "auto_arima": Peer(auto_arima, hourly_days=84),
