@@ -14,7 +14,7 @@ from layout import LEVELS
 
 TREES = {"n_estimators": 200, "learning_rate": 0.05, "num_leaves": 31, "min_child_samples": 20}
 # Rows beyond which a model learns from the latest alone.
-MAX_ROWS = 400_000
+MAX_ROWS = 150_000
 
 
 @dataclass(frozen=True)
