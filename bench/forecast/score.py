@@ -152,29 +152,30 @@ def check_m4(table):
             raise SystemExit(f"m4_hourly: seasonal naive has {name} {naive[name].iloc[0]:.4f}, published is {expected}")
 
 
-def averages(tables):
-    """Over the sets that every contestant forecast completely."""
-    scores = pd.concat(tables)
+def averages(scores):
+    """Of all contestants over the sets that all forecast, and of those that forecast the most sets over these."""
     whole = scores[scores["told"] == 1]
-    contestants = scores["contestant"].nunique()
+    counts = whole["contestant"].value_counts()
+    groups = [set(scores["contestant"]), set(counts.index[counts == counts.max()])]
+    for group in groups if groups[0] != groups[1] else groups[:1]:
+        show_average(whole[whole["contestant"].isin(group)], len(group))
+
+
+def show_average(whole, contestants):
     common = [name for name, table in whole.groupby("set") if len(table) == contestants]
-    print(f"\n## Average over {len(common)} sets that all forecast: {', '.join(common) or 'none'}")
+    print(f"\n## Average of {contestants} over {len(common)} sets that all of them forecast: {', '.join(common) or 'none'}")
     if not common:
         return
     whole = whole[whole["set"].isin(common)]
-    columns = ["wql", "event_wql", "wape", "event_wape", "mase", "event_mase", "cov80", "cov95", "event_cov80", "event_cov95"]
-    means = whole.groupby("contestant")[columns].mean()
-    logs = np.log(whole.set_index("contestant")[["ratio", "event_ratio"]])
-    means["ratio_to_best_of_set"] = np.exp(logs["ratio"].groupby("contestant").mean())
-    means["event_ratio_to_best_of_set"] = np.exp(logs["event_ratio"].groupby("contestant").mean())
-    peers = means[~means.index.str.startswith(OURS)]
-    best = peers["ratio_to_best_of_set"].idxmin()
-    means["ratio_to_best_peer"] = means["ratio_to_best_of_set"] / peers.loc[best, "ratio_to_best_of_set"]
-    event_best = peers["event_ratio_to_best_of_set"].idxmin()
-    means["event_ratio_to_best_peer"] = (
-        means["event_ratio_to_best_of_set"] / peers.loc[event_best, "event_ratio_to_best_of_set"]
-    )  # fmt: skip
-    print(f"best peer: {best}; in event windows: {event_best} (geometric means of the ratio to each set's best peer)")
+    columns = [f"{prefix}{name}" for name in ("wql", "wape", "mase", "cov80", "cov95") for prefix in ("", "event_")]
+    means = whole.groupby("contestant")[[name for name in columns if name in whole]].mean()
+    for ratio in ("ratio", "event_ratio"):
+        if whole[ratio].isna().all():
+            continue
+        to_best_of_set = np.exp(np.log(whole.set_index("contestant")[ratio]).groupby("contestant").mean())
+        peers = to_best_of_set[~to_best_of_set.index.str.startswith(OURS)]
+        print(f"best peer by {ratio}: {peers.idxmin()}")
+        means[f"{ratio}_to_best_of_set"], means[f"{ratio}_to_best_peer"] = to_best_of_set, to_best_of_set / peers.min()
     print(means.sort_values("ratio_to_best_peer").round(3).reset_index().to_markdown(index=False))
 
 
@@ -188,15 +189,15 @@ def main():
         table = score_set(args.out / name)
         if len(table):
             table["ratio"] = ratios(table, "wql")
-            if "event_wql" in table:
-                table["event_ratio"] = ratios(table, "event_wql")
+            table["event_ratio"] = ratios(table, "event_wql") if "event_wql" in table else np.nan
             tables.append(table)
         show(table)
         if name == "m4_hourly":
             check_m4(table)
     if tables:
-        averages(tables)
-        pd.concat(tables).to_csv(args.out / "scores.csv", index=False)
+        scores = pd.concat(tables)
+        averages(scores)
+        scores.to_csv(args.out / "scores.csv", index=False)
 
 
 if __name__ == "__main__":
