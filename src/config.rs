@@ -11,8 +11,8 @@ use headroom_ingest::collect::signals::SignalEntryConfig;
 use headroom_ingest::process::ProcessConfig;
 use headroom_ingest::store::StoreConfig;
 use headroom_ingest_broker::BrokerConfig;
-use headroom_ingest_lake::StorageConfig;
 use headroom_ingest_lake::flight::FlightConfig;
+use headroom_ingest_lake::{StorageConfig, check_scheduler};
 use headroom_ingest_window::{FeatureConfig, FeatureQuery};
 use serde::{Deserialize, Serialize};
 
@@ -156,6 +156,10 @@ impl Config {
         let replay = self.collect.replay.iter().flat_map(ReplayConfig::problems);
         problems.extend(replay.map(|problem| format!("collect.replay: {problem}")));
         problems.extend(self.flight.problems().iter().map(|problem| format!("flight.{problem}")));
+        if !self.query.scheduler.is_empty() {
+            problems
+                .extend(check_scheduler(&self.query.scheduler).err().map(|error| format!("query.scheduler: {error}")));
+        }
         problems.extend(self.storage.problems().into_iter().map(|problem| format!("storage.{problem}")));
         let upkeep = self.store.maintenance.problems().into_iter();
         problems.extend(upkeep.map(|problem| format!("store.maintenance.{problem}")));
