@@ -130,9 +130,9 @@ fn forecasts_are_written_for_the_origins_that_are_asked_for() {
     assert_eq!(names, ["workload", "origin", "ts", "level", "value"]);
 
     std::fs::write(&origins, "2026-03-10\nsoon\n").expect("writes");
-    let error = findings(&args(folder.path(), &more)).err().expect("refused").to_string();
+    let error = findings(&args(folder.path(), &more)).expect_err("refused").to_string();
     assert!(error.contains("--origins") && error.contains("line 2"), "{error}");
     let nowhere = place("missing/forecasts.parquet");
-    let error = findings(&args(folder.path(), &["--forecasts", &nowhere])).err().expect("refused").to_string();
+    let error = findings(&args(folder.path(), &["--forecasts", &nowhere])).expect_err("refused").to_string();
     assert!(error.contains("--forecasts") && error.contains("missing"), "{error}");
 }
