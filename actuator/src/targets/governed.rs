@@ -228,6 +228,13 @@ impl Failure {
         Self::new(Fault::Refused, problem)
     }
 
+    /// What kept us from the target, with the causes behind it.
+    pub(super) fn away(error: &dyn std::error::Error) -> Self {
+        let causes = std::iter::successors(Some(error), |error| error.source());
+        let problem = causes.map(ToString::to_string).collect::<Vec<_>>().join(": ");
+        Self::new(Fault::Away, problem)
+    }
+
     pub(super) fn of(self, target: &str) -> TargetError {
         TargetError { target: target.to_owned(), fault: self.fault, problem: self.problem }
     }

@@ -146,11 +146,5 @@ fn failure(error: &tokio_postgres::Error) -> Failure {
         let fault = if is_lasting { Fault::Refused } else { Fault::Away };
         return Failure::new(fault, format!("it says: {}{hint}", told.message()));
     }
-    let mut problem = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        problem = format!("{problem}: {error}");
-        cause = error.source();
-    }
-    Failure::new(Fault::Away, problem)
+    Failure::away(error)
 }

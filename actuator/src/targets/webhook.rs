@@ -89,7 +89,7 @@ impl Post {
             let authorities = Certificate::from_pem_bundle(&pem).map_err(|error| failed(error.to_string()))?;
             builder = builder.tls_certs_merge(authorities);
         }
-        builder.build().map_err(|error| away(&error.without_url()))
+        builder.build().map_err(|error| Failure::away(&error.without_url()))
     }
 }
 
@@ -105,7 +105,7 @@ impl Transport for Post {
             .header(standardwebhooks::HEADER_WEBHOOK_SIGNATURE, request.signature.as_deref().unwrap_or_default())
             .body(request.body.clone());
         // The address may hold a token.
-        let response = post.send().await.map_err(|error| away(&error.without_url()))?;
+        let response = post.send().await.map_err(|error| Failure::away(&error.without_url()))?;
         let status = response.status();
         let answer = body(response).await?;
         let fault = match status {
@@ -122,22 +122,11 @@ impl Transport for Post {
 
 async fn body(mut response: Response) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|error| away(&error.without_url()))? {
+    while let Some(chunk) = response.chunk().await.map_err(|error| Failure::away(&error.without_url()))? {
         bytes.extend_from_slice(&chunk);
         if bytes.len() > MAX_ANSWER {
             return Err(Failure::refused(format!("its answer is longer than {MAX_ANSWER} bytes")));
         }
     }
     Ok(bytes)
-}
-
-/// What kept the request from its receiver, with the causes behind it.
-fn away(error: &reqwest::Error) -> Failure {
-    let mut problem = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        problem = format!("{problem}: {error}");
-        cause = error.source();
-    }
-    Failure::new(Fault::Away, problem)
 }
