@@ -1,5 +1,6 @@
 //! `headroom backtest`: the user's own history and events, as if Headroom had been there.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -13,6 +14,7 @@ use crate::cli::UserError;
 use crate::terminal::say;
 use output::Findings;
 
+mod kept;
 mod output;
 mod report;
 mod series;
@@ -24,7 +26,8 @@ pub(crate) struct BacktestArgs {
     /// The history: CSV (plain or .gz) or Parquet.
     #[arg(long, value_name = "FILE")]
     data: PathBuf,
-    /// The events: CSV with event_id, kind, announced_at, starts_at, ends_at, expected_reach, weight, audience, name.
+    /// The events: CSV with event_id, kind, announced_at, starts_at, ends_at, expected_reach, weight, audience, name; and, if wanted, workloads
+    /// (selectors such as `shop-*`, parted by `|`) and status (cancelled calls the event off).
     #[arg(long, value_name = "FILE")]
     signals: Option<PathBuf>,
     /// The column that holds the time; UTC unless an offset is given.
@@ -62,6 +65,12 @@ pub(crate) struct BacktestArgs {
     /// Write a report with charts, which needs no network to be read.
     #[arg(long, value_name = "FILE.html")]
     report: Option<PathBuf>,
+    /// Write the forecasts themselves, as Parquet: workload, origin, ts, level, value.
+    #[arg(long, value_name = "FILE.parquet")]
+    forecasts: Option<PathBuf>,
+    /// The origins whose forecasts are written: a time a line; all of them unless given.
+    #[arg(long, value_name = "FILE", requires = "forecasts")]
+    origins: Option<PathBuf>,
     /// How to print the findings.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -136,6 +145,19 @@ impl BacktestArgs {
             problems.push(format!("--unit-capacity {capacity}: write a positive number"));
         }
         problems
+    }
+
+    /// The origins whose forecasts are to be written; none is all of them.
+    fn origins(&self) -> anyhow::Result<Option<BTreeSet<i64>>> {
+        let Some(path) = &self.origins else { return Ok(None) };
+        let refused = |problem: String| UserError::new(format!("--origins {}: {problem}", path.display()));
+        let text = std::fs::read_to_string(path).map_err(|error| refused(error.to_string()))?;
+        let lines = (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty());
+        let parsed = lines.map(|(number, line)| match EventTime::parse(line.trim()) {
+            Ok(time) => Ok(time.micros()),
+            Err(error) => Err(refused(format!("line {number}: {error}"))),
+        });
+        parsed.collect::<anyhow::Result<BTreeSet<i64>>>().map(Some)
     }
 
     fn columns(&self) -> anyhow::Result<TraceColumns> {

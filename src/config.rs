@@ -11,8 +11,8 @@ use headroom_ingest::collect::signals::SignalEntryConfig;
 use headroom_ingest::process::ProcessConfig;
 use headroom_ingest::store::StoreConfig;
 use headroom_ingest_broker::BrokerConfig;
-use headroom_ingest_lake::StorageConfig;
 use headroom_ingest_lake::flight::FlightConfig;
+use headroom_ingest_lake::{StorageConfig, check_scheduler};
 use headroom_ingest_window::{FeatureConfig, FeatureQuery};
 use serde::{Deserialize, Serialize};
 
@@ -132,7 +132,7 @@ impl Config {
     fn paths(&mut self) -> Vec<&mut PathBuf> {
         let replay =
             self.collect.replay.iter_mut().flat_map(|replay| [Some(&mut replay.file), replay.signals.as_mut()]);
-        let paths = replay.chain([self.actuate.policy_file.as_mut(), self.flight.token_file.as_mut()]).flatten();
+        let paths = replay.chain([self.flight.token_file.as_mut()]).flatten().chain(self.actuate.paths());
         paths.filter(|path| !path.as_os_str().is_empty()).collect()
     }
 
@@ -156,11 +156,18 @@ impl Config {
         let replay = self.collect.replay.iter().flat_map(ReplayConfig::problems);
         problems.extend(replay.map(|problem| format!("collect.replay: {problem}")));
         problems.extend(self.flight.problems().iter().map(|problem| format!("flight.{problem}")));
+        if !self.query.scheduler.is_empty() {
+            problems
+                .extend(check_scheduler(&self.query.scheduler).err().map(|error| format!("query.scheduler: {error}")));
+        }
         problems.extend(self.storage.problems().into_iter().map(|problem| format!("storage.{problem}")));
         let upkeep = self.store.maintenance.problems().into_iter();
         problems.extend(upkeep.map(|problem| format!("store.maintenance.{problem}")));
         problems.extend(self.forecast.engine().err().map(|error| format!("forecast: {error}")));
         problems.extend(self.actuate.problems().into_iter().map(|problem| format!("actuate: {problem}")));
+        if self.collect.replay.is_some() && !self.actuate.workloads.is_empty() {
+            problems.push("actuate.workloads: a replay must not change real targets: leave one out".to_owned());
+        }
         if problems.is_empty() { Ok(()) } else { Err(problems) }
     }
 }

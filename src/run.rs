@@ -301,12 +301,14 @@ impl Ground<'_> {
     }
 
     fn actuate(&self) -> anyhow::Result<(ActuatorService, ActuatorHandle)> {
-        let journal = self.data_dir.folder("target")?.join("simulated.json");
-        let target = SimulatedTarget::open(self.config.target.clone(), &journal).context("the simulated target")?;
+        let folder = self.data_dir.folder("target")?;
+        let simulated = SimulatedTarget::open(self.config.target.clone(), &folder.join("simulated.json"))
+            .context("the simulated target")?;
+        let targets = self.config.actuate.open_targets(Arc::new(simulated), &folder);
         self.metrics
             .register(|registry| {
                 let config = self.config.actuate.clone();
-                ActuatorService::new(config, self.broker.clone(), self.clock.clone(), Arc::new(target), registry)
+                ActuatorService::new(config, self.broker.clone(), self.clock.clone(), targets, registry)
             })
             .context("the actuator")
     }

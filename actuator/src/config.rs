@@ -8,6 +8,8 @@ use headroom_actuator_decide::policy::Stage;
 use headroom_proto::time::{Span, span_text};
 use serde::{Deserialize, Serialize};
 
+use crate::targets::{TargetSettings, WorkloadSettings};
+
 /// Settings of the actuator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -20,6 +22,10 @@ pub struct ActuatorConfig {
     pub planner: PlannerConfig,
     /// Sizing of single workloads, in place of `planner`.
     pub planners: BTreeMap<String, PlannerConfig>,
+    /// The systems whose capacity is changed, by a name of yours.
+    pub targets: BTreeMap<String, TargetSettings>,
+    /// The target of each workload; one that is not here has the simulated target.
+    pub workloads: BTreeMap<String, WorkloadSettings>,
     /// Cedar policies in place of those shipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_file: Option<PathBuf>,
@@ -50,6 +56,8 @@ impl Default for ActuatorConfig {
             stages: BTreeMap::new(),
             planner: PlannerConfig::default(),
             planners: BTreeMap::new(),
+            targets: BTreeMap::new(),
+            workloads: BTreeMap::new(),
             policy_file: None,
             window_size: Span::from_mins(5),
             target: "requests_per_s".to_owned(),
@@ -76,7 +84,14 @@ impl ActuatorConfig {
         if self.kept_records == 0 || self.max_poll_records == 0 {
             problems.push("`kept_records` and `max_poll_records` must be positive".to_owned());
         }
+        problems.extend(self.target_problems());
         problems
+    }
+
+    /// Paths, which are relative to the folder of the configuration.
+    pub fn paths(&mut self) -> Vec<&mut PathBuf> {
+        let targets = self.targets.values_mut().flat_map(TargetSettings::paths);
+        self.policy_file.iter_mut().chain(targets).collect()
     }
 
     /// How a workload is sized.

@@ -7,6 +7,7 @@ mod config;
 mod error;
 mod grpc;
 mod journal;
+mod routes;
 mod service;
 mod target;
 pub mod targets;
@@ -14,5 +15,6 @@ mod workload;
 
 pub use config::ActuatorConfig;
 pub use error::ActuatorError;
+pub use routes::Targets;
 pub use service::{ActuatorHandle, ActuatorService};
-pub use target::{ApplyRequest, Target, TargetError, TargetState};
+pub use target::{Applied, ApplyRequest, Fault, Fence, Target, TargetError, TargetState};

@@ -6,7 +6,9 @@
 
 mod act;
 mod commands;
+mod effect;
 mod recover;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::grpc::Rpc;
 use crate::workload::Workload;
-use crate::{ActuatorConfig, ActuatorError, Target};
+use crate::{ActuatorConfig, ActuatorError, Targets};
 pub(crate) use commands::Command;
 
 const POLL: Duration = Duration::from_millis(20);
@@ -42,6 +44,7 @@ struct Counters {
     actions: Counter,
     outcomes: Counter,
     guard_alone: Counter,
+    target_failures: Counter,
     set_aside: Counter,
 }
 
@@ -57,7 +60,7 @@ pub struct ActuatorService {
     config: ActuatorConfig,
     broker: Broker,
     clock: Clock,
-    target: Arc<dyn Target>,
+    targets: Targets,
     policy: Policy,
     commands: mpsc::Receiver<Command>,
     handle: ActuatorHandle,
@@ -75,7 +78,7 @@ enum Event {
 struct Work {
     config: ActuatorConfig,
     clock: Clock,
-    target: Arc<dyn Target>,
+    targets: Targets,
     policy: Policy,
     producer: Producer,
     counters: Counters,
@@ -95,7 +98,7 @@ struct Work {
 }
 
 impl ActuatorService {
-    /// An actuator over one target.
+    /// An actuator over its targets.
     ///
     /// # Errors
     /// When a setting is out of range or the policy cannot be used.
@@ -103,7 +106,7 @@ impl ActuatorService {
         config: ActuatorConfig,
         broker: Broker,
         clock: Clock,
-        target: Arc<dyn Target>,
+        targets: impl Into<Targets>,
         registry: &mut Registry,
     ) -> Result<(Self, ActuatorHandle), ActuatorError> {
         let problems = config.problems();
@@ -127,6 +130,11 @@ impl ActuatorService {
             ("headroom_actuate_outcomes", "outcomes measured", &counters.outcomes),
             ("headroom_actuate_guard_alone", "decisions without a forecast to trust", &counters.guard_alone),
             (
+                "headroom_actuate_target_failures",
+                "questions and changes that a target failed",
+                &counters.target_failures,
+            ),
+            (
                 "headroom_actuate_set_aside_records",
                 "records not used: repeats and what cannot be read",
                 &counters.set_aside,
@@ -137,13 +145,14 @@ impl ActuatorService {
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
         let status = StageStatus { stage: "actuate".to_owned(), ..StageStatus::default() };
         let handle = ActuatorHandle { commands: sender, status: Arc::new(Mutex::new(status)) };
-        Ok((Self { config, broker, clock, target, policy, commands, handle: handle.clone(), counters }, handle))
+        let targets = targets.into();
+        Ok((Self { config, broker, clock, targets, policy, commands, handle: handle.clone(), counters }, handle))
     }
 
     /// Runs until shutdown.
     ///
     /// # Errors
-    /// When the broker or the target fails for good, or the record of actions does not hold.
+    /// When the broker fails for good, or the record of actions does not hold.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ActuatorError> {
         let handle = self.handle.clone();
         let outcome = self.actuate(shutdown).await;
@@ -163,7 +172,7 @@ impl ActuatorService {
             producer: broker.producer()?,
             config: self.config,
             clock: self.clock,
-            target: self.target,
+            targets: self.targets,
             policy: self.policy,
             counters: self.counters,
             workloads: BTreeMap::new(),
@@ -175,6 +184,8 @@ impl ActuatorService {
             outbox: Vec::new(),
             reached: None,
         };
+        let targets = work.targets.clone();
+        tokio::spawn(async move { targets.probe().await });
         let start = work.recover(&broker).await?;
         let consumer = broker.consumer("headroom-actuate")?;
         consumer.assign_all(&[Topic::Windows, Topic::Forecasts], start).await?;

@@ -8,6 +8,8 @@ use headroom_proto::EventTime;
 use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Outcome, Plan};
 use tokio::time::Instant;
 
+use crate::TargetState;
+
 /// One workload.
 #[derive(Debug)]
 pub(crate) struct Workload {
@@ -19,6 +21,10 @@ pub(crate) struct Workload {
     pub(crate) plans: VecDeque<Plan>,
     /// Units commanded so far; none until the target was asked.
     pub(crate) commanded: Option<u32>,
+    /// What the target reported at that time; asked again when the time has moved on or something was changed.
+    pub(crate) reported: Option<(EventTime, TargetState)>,
+    /// A rollback that the target has not taken yet.
+    pub(crate) unfinished: Option<ActionRecord>,
     pub(crate) last_change: EventTime,
     /// The action that was applied or rolled back last.
     last_effect: Option<String>,
@@ -53,6 +59,8 @@ impl Workload {
             actions: VecDeque::new(),
             plans: VecDeque::new(),
             commanded: None,
+            reported: None,
+            unfinished: None,
             last_change: EventTime::MIN,
             last_effect: None,
             last_decided: EventTime::MIN,
@@ -108,6 +116,10 @@ impl Workload {
             | ActionState::Paused
             | ActionState::Superseded => None,
         };
+        if record.state() == ActionState::Failed {
+            // It may have had an effect all the same.
+            self.commanded = None;
+        }
         if units.is_some() {
             self.commanded = units;
             self.last_change = EventTime::from_micros(record.at_us);
@@ -141,10 +153,14 @@ impl Workload {
 
     /// What a crash may have interrupted, oldest first: what is not over, and the rollback that was the last effect.
     pub(crate) fn interrupted(&self) -> Vec<ActionRecord> {
-        let is_last_effect = |action: &ActionRecord| {
-            action.state() == ActionState::RolledBack && self.last_effect.as_deref() == Some(&action.action_id)
-        };
-        self.actions.iter().filter(|action| !is_over(action) || is_last_effect(action)).cloned().collect()
+        let is_rollback_to_finish =
+            |action: &ActionRecord| action.state() == ActionState::RolledBack && self.is_last_effect(action);
+        self.actions.iter().filter(|action| !is_over(action) || is_rollback_to_finish(action)).cloned().collect()
+    }
+
+    /// Nothing was applied or rolled back since.
+    pub(crate) fn is_last_effect(&self, action: &ActionRecord) -> bool {
+        self.last_effect.as_deref() == Some(&action.action_id)
     }
 
     /// Takes a plan in; one of the same window takes the place of the one before.

@@ -5,8 +5,11 @@ use std::panic::resume_unwind;
 
 use headroom_models::score::{Sums, seasonal_scale};
 use headroom_models::{Abstention, Engine, EngineConfig, Family, ForecastSet, KnownEvent, ModelError};
+use headroom_proto::WorkloadId;
 use headroom_proto::v1::Signal;
 use serde::{Deserialize, Serialize};
+
+use crate::signals::{Added, SignalBook};
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -21,10 +24,15 @@ pub struct Series<'a> {
     pub values: &'a [f64],
 }
 
-/// A signal as the engine knows it.
+/// What a workload's engine is told of these signals, in their order.
 #[must_use]
-pub fn known_event(signal: &Signal) -> KnownEvent {
-    crate::signals::known_event(signal)
+pub fn events_for(signals: &[Signal], workload: &WorkloadId) -> Vec<KnownEvent> {
+    let mut book = SignalBook::default();
+    for signal in signals {
+        // A repeat changes nothing, and there is no limit that would drop one.
+        let (Added::New | Added::Repeat | Added::InsteadOfOldest) = book.add(signal.clone(), usize::MAX);
+    }
+    book.events_for(workload)
 }
 
 /// How well one model forecast, over all steps of all forecasts from the first scored origin on. None where there was

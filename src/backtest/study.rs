@@ -10,6 +10,7 @@ use headroom_proto::{EventTime, Span};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::BacktestArgs;
+use super::kept::{self, Kept};
 use super::output::Findings;
 use super::report::Course;
 use super::series::Series;
@@ -30,7 +31,9 @@ pub(super) fn study(
     signals: &[Signal],
 ) -> anyhow::Result<(Findings, Vec<Course>)> {
     let engine = engine_config(args)?;
-    let events: Vec<KnownEvent> = signals.iter().map(backtest::known_event).collect();
+    let origins = args.origins()?;
+    let forecasts_file = args.forecasts.as_deref().map(kept::create).transpose()?;
+    let mut kept = Kept::default();
     let mut plans = Vec::new();
     for one in series {
         plans.push(Plan::new(args, one, &engine)?);
@@ -38,14 +41,22 @@ pub(super) fn study(
     let bar = progress_bar(series.iter().map(|one| one.loads.len() as u64).sum());
     let (mut results, mut models, mut courses, mut premises) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for plan in &plans {
-        let forecast = plan.forecast(&engine, &events, &bar)?;
+        let events = backtest::events_for(signals, &plan.series.workload);
+        let forecast = plan.forecast(&engine, &events, &bar, |set| {
+            if args.forecasts.is_some() && origins.as_ref().is_none_or(|origins| origins.contains(&set.origin_us)) {
+                kept.add(plan.series.workload.as_str(), set);
+            }
+        })?;
         let competed = scoreboard::compete(plan.course(), &forecast.forecasts, &plan.planner);
         courses.push(plan.report(&forecast, &competed));
         models.extend(plan.named(forecast.scores, series.len() > 1));
-        premises.push(plan.premise(args, signals.len()));
+        premises.push(plan.premise(args, events.len()));
         results.push(competed);
     }
     bar.finish_and_clear();
+    if let Some(file) = forecasts_file {
+        kept.write(file)?;
+    }
     Ok((Findings { policies: scoreboard::rows(&results), models, premises }, courses))
 }
 
@@ -112,7 +123,13 @@ impl<'a> Plan<'a> {
         Ok(Self { series, scored_from, planner, is_capacity_given: args.unit_capacity.is_some() })
     }
 
-    fn forecast(&self, engine: &EngineConfig, events: &[KnownEvent], bar: &ProgressBar) -> anyhow::Result<Forecast> {
+    fn forecast(
+        &self,
+        engine: &EngineConfig,
+        events: &[KnownEvent],
+        bar: &ProgressBar,
+        mut made_one: impl FnMut(&ForecastSet),
+    ) -> anyhow::Result<Forecast> {
         let series = self.series;
         let scored = series.loads.len() - self.scored_from;
         let mut forecasts = Forecasts::new(series.step.micros(), engine.levels.clone());
@@ -128,6 +145,7 @@ impl<'a> Plan<'a> {
                 return;
             }
             let Ok(set) = made else { return forecasts.add(origin_us, Vec::new(), Verdict::Abstain) };
+            made_one(set);
             forecasts.add(origin_us, set.values.iter().copied().take(kept).collect(), verdict(set.verdict));
             let aimed_at = series.index_from(EventTime::from_micros(origin_us)) + lead_steps;
             if let Some(row) = set.values.chunks_exact(set.levels.len().max(1)).nth(lead_steps) {

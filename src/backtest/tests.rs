@@ -109,3 +109,30 @@ fn mistakes_are_told_with_a_way_to_mend_them() {
         assert!(parsed.problems().join("; ").contains(expected), "{expected}: {:?}", parsed.problems());
     }
 }
+
+#[test]
+fn forecasts_are_written_for_the_origins_that_are_asked_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_history(folder.path());
+    let place = |name: &str| folder.path().join(name).display().to_string();
+    let (written, origins) = (place("forecasts.parquet"), place("origins"));
+    std::fs::write(&origins, "2026-03-10T00:00:00Z\n\n2026-03-11\n").expect("writes");
+    let more = ["--score-from", "2026-03-10", "--forecasts", &written, "--origins", &origins, "--horizon", "6h"];
+    let found = findings(&args(folder.path(), &more)).expect("studies");
+    assert!(!found.models.is_empty());
+    let file = std::fs::File::open(&written).expect("written");
+    let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 100_000).expect("Parquet");
+    let batches = reader.collect::<Result<Vec<_>, _>>().expect("reads");
+    let rows: usize = batches.iter().map(arrow::array::RecordBatch::num_rows).sum();
+    let levels = rows / (2 * 6);
+    assert!(levels >= 10 && rows == 2 * 6 * levels, "{rows} rows");
+    let names: Vec<_> = batches[0].schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["workload", "origin", "ts", "level", "value"]);
+
+    std::fs::write(&origins, "2026-03-10\nsoon\n").expect("writes");
+    let error = findings(&args(folder.path(), &more)).expect_err("refused").to_string();
+    assert!(error.contains("--origins") && error.contains("line 2"), "{error}");
+    let nowhere = place("missing/forecasts.parquet");
+    let error = findings(&args(folder.path(), &["--forecasts", &nowhere])).expect_err("refused").to_string();
+    assert!(error.contains("--forecasts") && error.contains("missing"), "{error}");
+}

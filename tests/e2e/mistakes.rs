@@ -25,6 +25,8 @@ fn configurations_that_are_missing_malformed_or_wrong() {
         ("[forecast]\nhorizn = '24h'", "horizn"),
         ("[actuate.planner]\nmin_units = 0", "min_units"),
         ("[forecast]\nhorizon = '24 apples'", "24 apples"),
+        ("[query]\nscheduler = 'nonsense'", "query.scheduler"),
+        ("[flight]\nmax_rows = 0", "flight.max_rows"),
         ("[[features]]\nname = 'x'\nsource = 'metrics'\nwindows = ['10s']\nsql = 'SELECT 1 ORDER BY 1'", "line 1"),
     ] {
         let path = program.write("headroom.toml", text);

@@ -9,7 +9,7 @@ use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Plan, Verdict};
 
 use super::Work;
 use crate::workload::{Measuring, Workload};
-use crate::{ActuatorError, ApplyRequest, journal};
+use crate::{ActuatorError, journal};
 
 impl Work {
     /// Decides for every window whose forecast is there, in order.
@@ -18,6 +18,7 @@ impl Work {
         let names: Vec<String> = self.workloads.keys().cloned().collect();
         for name in names {
             while let Some((at, load, forecast)) = self.workloads.get_mut(&name).and_then(|w| w.due(patience)) {
+                self.finish_rollback(&name).await;
                 self.measure(&name, at, load).await?;
                 let is_new = self.workloads.get(&name).is_some_and(|workload| at > workload.last_decided);
                 if is_new && at > self.decided_before {
@@ -37,7 +38,7 @@ impl Work {
         load: f64,
         forecast: Option<Forecast>,
     ) -> Result<(), ActuatorError> {
-        let commanded = self.commanded(name, at).await?;
+        let Some(commanded) = self.commanded(name, at).await else { return Ok(()) };
         let planner = self.config.planner_of(name).clone();
         let Some(workload) = self.workloads.get_mut(name) else { return Ok(()) };
         workload.last_decided = at;
@@ -87,7 +88,7 @@ impl Work {
             action_id: format!("{name}-{}", at.micros() / 1_000_000),
             plan_id: plan.plan_id.clone(),
             workload: name.to_owned(),
-            target: self.target.name().to_owned(),
+            target: self.targets.of(name).name().to_owned(),
             units_before: commanded,
             units_after: decision.units_now,
             idempotency_key: format!("{name}/{}", at.micros()),
@@ -143,18 +144,13 @@ impl Work {
 
     /// The effect, which may have happened before a crash: the target drops a repeat by its key.
     pub(super) async fn apply_intended(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
-        let request = ApplyRequest {
-            workload: action.workload.clone(),
-            units: action.units_after,
-            idempotency_key: action.idempotency_key.clone(),
-            at: EventTime::from_micros(action.decided_at_us).max(at),
+        let applied = match self.ask(action, None, at).await {
+            Ok(applied) => applied,
+            Err(error) => return self.advance(action, ActionState::Failed, at, "actuator", error.to_string()),
         };
-        if let Err(error) = self.target.apply(&request).await {
-            tracing::error!(%error, action = action.action_id, "the target did not take the change");
-            return self.advance(action, ActionState::Failed, at, "actuator", error.to_string());
-        }
         self.counters.actions.inc();
-        self.advance(action, ActionState::Applied, at, "actuator", "the target has taken the change".to_owned())?;
+        let reason = format!("the target has taken the change: {} -> {}", applied.before, applied.after);
+        self.advance(action, ActionState::Applied, at, "actuator", reason)?;
         self.finish_measuring(&action.workload, at, true)?;
         self.hold(action, at)
     }
@@ -175,10 +171,14 @@ impl Work {
         let planner = self.config.planner_of(name);
         let window = self.config.window_size;
         let (capacity, violation) = (planner.unit_capacity, planner.violation_utilisation);
-        let ready = self.target.observe(name, at - window).await?.ready;
+        if self.workloads.get(name).is_none_or(|workload| workload.measuring.is_none()) {
+            return Ok(());
+        }
+        let Some(state) = self.observe(name, at - window).await else { return Ok(()) };
         let Some(measuring) = self.workloads.get_mut(name).and_then(|workload| workload.measuring.as_mut()) else {
             return Ok(());
         };
+        let ready = state.ready;
         let utilisation = load / (capacity * f64::from(ready.max(1)));
         let minutes = if utilisation > violation { window.as_secs_f64() / 60.0 } else { 0.0 };
         measuring.add(at, load, utilisation, minutes);
@@ -186,7 +186,9 @@ impl Work {
             return Ok(());
         }
         let action = measuring.action.clone();
-        let reported = self.target.observe(name, at).await?.commanded;
+        // A target that does not answer is asked at the next window.
+        let Some(state) = self.observe(name, at).await else { return Ok(()) };
+        let reported = state.commanded;
         self.finish_measuring(name, at, false)?;
         let (to, reason) = if reported == action.units_after {
             (ActionState::Verified, format!("the target reports {reported} units"))
@@ -243,16 +245,6 @@ impl Work {
         }
         let reason = format!("nobody decided within {}", self.config.approval_ttl);
         self.advance(&waiting, ActionState::Expired, at, "planner", reason)
-    }
-
-    /// Units commanded so far; the target is asked once.
-    async fn commanded(&mut self, name: &str, at: EventTime) -> Result<u32, ActuatorError> {
-        if let Some(known) = self.workloads.get(name).and_then(|workload| workload.commanded) {
-            return Ok(known);
-        }
-        let reported = self.target.observe(name, at).await?.commanded;
-        super::workload_of(&mut self.workloads, name).commanded = Some(reported);
-        Ok(reported)
     }
 
     fn plan(&self, name: &str, seen: &Observation, decision: &Decision, forecast: Option<&Forecast>) -> Plan {

@@ -12,7 +12,7 @@ use tonic::Status;
 
 use super::Work;
 use crate::workload::Workload;
-use crate::{ActuatorError, ApplyRequest, journal};
+use crate::{ActuatorError, journal};
 
 const DEFAULT_LIMIT: usize = 100;
 
@@ -41,7 +41,7 @@ impl Work {
             Command::Reject(request, reply) => drop(reply.send(self.reject(&request).await?)),
             Command::Rollback(request, reply) => drop(reply.send(self.rollback(&request).await?)),
             Command::Switch(request, paused, reply) => drop(reply.send(Ok(self.switch(request, paused).await?))),
-            Command::Status(reply) => drop(reply.send(Ok(self.statuses().await?))),
+            Command::Status(reply) => drop(reply.send(Ok(self.statuses().await))),
         }
         Ok(())
     }
@@ -128,18 +128,17 @@ impl Work {
             self.set_paused(&action.workload, true, &request.actor, &reason);
         }
         self.flush().await?;
-        let undo = ApplyRequest {
-            workload: action.workload.clone(),
-            units: action.undo_units,
-            idempotency_key: format!("{}/rollback", action.idempotency_key),
-            at,
-        };
-        if let Err(error) = self.target.apply(&undo).await {
-            return Ok(Err(Status::unavailable(format!(
-                "on the record, but not done yet: {error}; it is done at the next start"
-            ))));
+        // With the time and place of the move that permits it.
+        let rolled_back = self.newest(&action).unwrap_or(action);
+        if let Err(error) = self.undo(&rolled_back, at).await {
+            let next = if error.fault.is_passing() {
+                "it is tried again with each window and at the next start"
+            } else {
+                "it is tried again at the next start; or set the value by hand"
+            };
+            return Ok(Err(Status::unavailable(format!("on the record, but not done yet: {error}; {next}"))));
         }
-        Ok(self.newest(&action))
+        Ok(self.newest(&rolled_back))
     }
 
     async fn switch(&mut self, request: PauseRequest, paused: bool) -> Result<SwitchState, ActuatorError> {
@@ -165,10 +164,12 @@ impl Work {
         self.outbox.push(journal::switch(&switch));
     }
 
-    async fn statuses(&self) -> Result<Vec<WorkloadStatus>, ActuatorError> {
+    async fn statuses(&mut self) -> Vec<WorkloadStatus> {
         let mut statuses = Vec::new();
-        for workload in self.workloads.values() {
-            let state = self.target.observe(&workload.name, workload.last_decided).await?;
+        let names: Vec<String> = self.workloads.keys().cloned().collect();
+        for name in names {
+            let state = self.reported(&name).await;
+            let Some(workload) = self.workloads.get(&name) else { continue };
             statuses.push(WorkloadStatus {
                 workload: workload.name.clone(),
                 stage: self.config.stage_of(&workload.name).name().to_owned(),
@@ -181,7 +182,7 @@ impl Work {
                 verdict: workload.verdict.clone(),
             });
         }
-        Ok(statuses)
+        statuses
     }
 
     fn waiting_for(&self, plan_id: &str) -> Result<ActionRecord, Status> {

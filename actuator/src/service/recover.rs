@@ -11,8 +11,8 @@ use headroom_proto::{EventTime, headers};
 use prost::Message;
 
 use super::Work;
+use crate::ActuatorError;
 use crate::workload::{Measuring, Workload};
-use crate::{ActuatorError, ApplyRequest};
 
 const POLL: Duration = Duration::from_millis(200);
 
@@ -105,13 +105,9 @@ impl Work {
                 Ok(())
             }
             ActionState::RolledBack => {
-                let undo = ApplyRequest {
-                    workload: action.workload.clone(),
-                    units: action.undo_units,
-                    idempotency_key: format!("{}/rollback", action.idempotency_key),
-                    at,
-                };
-                Ok(self.target.apply(&undo).await?)
+                // A target that is away does not keep the others waiting.
+                let _logged = self.undo(&action, at).await;
+                Ok(())
             }
             ActionState::Unspecified
             | ActionState::Rejected

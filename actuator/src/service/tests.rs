@@ -4,6 +4,7 @@ mod crash;
 mod ground;
 mod people;
 mod remote;
+mod targets;
 
 use headroom_actuator_decide::policy::Stage;
 use headroom_ingest_broker::Record;

@@ -11,7 +11,8 @@ use headroom_proto::EventTime;
 use headroom_proto::time::{Span, span_text};
 use serde::{Deserialize, Serialize};
 
-use crate::{ApplyRequest, Target, TargetError, TargetState};
+use super::ledger;
+use crate::{Applied, ApplyRequest, Fault, Fence, Target, TargetError, TargetState};
 
 const NAME: &str = "simulated";
 /// Changes that are kept for each workload: enough to know a repeat and to answer for the last days.
@@ -41,6 +42,11 @@ struct Change {
     key: String,
     at_us: i64,
     units: u32,
+    /// What was commanded before it, and its place; not in files of earlier versions.
+    #[serde(default)]
+    before: Option<u32>,
+    #[serde(default)]
+    fence: Option<Fence>,
 }
 
 /// Changes by workload, oldest first.
@@ -60,12 +66,8 @@ impl SimulatedTarget {
     /// # Errors
     /// When the file is there and cannot be read.
     pub fn open(config: SimulatedConfig, file: &Path) -> Result<Self, TargetError> {
-        let changes = match std::fs::read(file) {
-            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| failed(format!("{}: {e}", file.display())))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Changes::default(),
-            Err(error) => return Err(failed(format!("{}: {error}", file.display()))),
-        };
-        Ok(Self { config, file: file.to_owned(), changes: Mutex::new(changes) })
+        let changes = Mutex::new(load(file)?);
+        Ok(Self { config, file: file.to_owned(), changes })
     }
 
     fn save(&self, changes: &Changes) -> std::io::Result<()> {
@@ -82,20 +84,46 @@ impl Target for SimulatedTarget {
         NAME
     }
 
-    async fn apply(&self, request: &ApplyRequest) -> Result<(), TargetError> {
+    async fn apply(&self, request: &ApplyRequest) -> Result<Applied, TargetError> {
+        // Another of us may have changed it since, as another actuator may have changed a real system.
+        let lock = ledger::lock(&self.file).await.map_err(|failure| failure.of(NAME))?;
         let mut all = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut next = all.clone();
+        let mut next = load(&self.file)?;
         let changes = next.entry(request.workload.clone()).or_default();
-        if changes.iter().any(|change| change.key == request.idempotency_key) {
-            return Ok(());
+        if let Some(known) = changes.iter().find(|change| change.key == request.idempotency_key) {
+            let applied = known.applied(self.config.initial_units);
+            *all = next;
+            return Ok(applied);
         }
-        changes.push(Change { key: request.idempotency_key.clone(), at_us: request.at.micros(), units: request.units });
+        let newest = changes.iter().filter_map(|change| change.fence).max();
+        if let Some(newest) = newest.filter(|newest| request.fence <= *newest) {
+            let problem = format!("overtaken: it knows a change of {newest}, and this one is of {}", request.fence);
+            return Err(TargetError { fault: Fault::Fenced, ..failed(problem) });
+        }
+        let before = changes.last().map_or(self.config.initial_units, |change| change.units);
+        let units = match &request.undoes {
+            None => request.units,
+            Some(undone) => changes
+                .iter()
+                .find(|change| change.key == *undone)
+                .map_or(before, |change| change.before.unwrap_or(request.units)),
+        };
+        let change = Change {
+            key: request.idempotency_key.clone(),
+            at_us: request.at.micros(),
+            units,
+            before: Some(before),
+            fence: Some(request.fence),
+        };
+        let applied = change.applied(self.config.initial_units);
+        changes.push(change);
         if changes.len() > KEPT_CHANGES {
             changes.remove(0);
         }
         self.save(&next).map_err(|error| failed(format!("{}: {error}", self.file.display())))?;
         *all = next;
-        Ok(())
+        drop(lock);
+        Ok(applied)
     }
 
     async fn observe(&self, workload: &str, at: EventTime) -> Result<TargetState, TargetError> {
@@ -109,12 +137,32 @@ impl Target for SimulatedTarget {
         let since = at - self.config.lead_time;
         let within = changes.iter().filter(|change| change.at_us > since.micros() && change.at_us <= at.micros());
         let ready = within.map(|change| change.units).fold(commanded_at(since), u32::min);
-        Ok(TargetState { ready, commanded: commanded_at(at) })
+        let commanded = commanded_at(at);
+        Ok(TargetState { ready, commanded, value: format!("{commanded} units") })
+    }
+
+    async fn probe(&self, _workload: &str) -> Result<(), TargetError> {
+        Ok(())
+    }
+}
+
+impl Change {
+    fn applied(&self, initial: u32) -> Applied {
+        let before = self.before.unwrap_or(initial);
+        Applied { before: format!("{before} units"), after: format!("{} units", self.units) }
+    }
+}
+
+fn load(file: &Path) -> Result<Changes, TargetError> {
+    match std::fs::read(file) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| failed(format!("{}: {e}", file.display()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Changes::default()),
+        Err(error) => Err(failed(format!("{}: {error}", file.display()))),
     }
 }
 
 fn failed(problem: String) -> TargetError {
-    TargetError { target: NAME.to_owned(), problem }
+    TargetError { target: NAME.to_owned(), fault: Fault::Refused, problem }
 }
 
 #[cfg(test)]
@@ -123,7 +171,8 @@ mod tests {
 
     fn request(key: &str, minute: i64, units: u32) -> ApplyRequest {
         let at = EventTime::from_micros(0) + Span::from_mins(minute);
-        ApplyRequest { workload: "w".to_owned(), units, idempotency_key: key.to_owned(), at }
+        let fence = Fence::new(at, 1);
+        ApplyRequest { workload: "w".to_owned(), units, idempotency_key: key.to_owned(), fence, undoes: None, at }
     }
 
     #[tokio::test]
@@ -141,7 +190,7 @@ mod tests {
         {
             let at = EventTime::from_micros(0) + Span::from_mins(minute);
             let state = reopened.observe("w", at).await.expect("answers");
-            assert_eq!(state, TargetState { ready, commanded }, "minute {minute}");
+            assert_eq!((state.ready, state.commanded), (ready, commanded), "minute {minute}");
         }
         std::fs::write(&file, "{").expect("writes");
         assert!(SimulatedTarget::open(SimulatedConfig::default(), &file).is_err());

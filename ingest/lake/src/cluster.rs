@@ -61,6 +61,14 @@ impl Cluster {
     }
 }
 
+/// Can questions be given to a scheduler at this address? Nothing is connected.
+///
+/// # Errors
+/// When it is no address, or this program was built without Ballista.
+pub fn check_scheduler(scheduler: &str) -> Result<(), LakeError> {
+    Cluster::try_new(scheduler).map(drop)
+}
+
 fn refused(scheduler: &str, problem: &str) -> LakeError {
     LakeError::Scheduler { url: scheduler.to_owned(), problem: problem.to_owned() }
 }

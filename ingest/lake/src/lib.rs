@@ -25,6 +25,7 @@ mod testing;
 mod versions;
 mod views;
 
+pub use cluster::check_scheduler;
 pub use commit::{Appended, Commit};
 pub use error::LakeError;
 pub use lake::{Lake, Layout, TableState};

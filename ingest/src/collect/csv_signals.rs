@@ -1,4 +1,5 @@
-//! Event signals from a CSV file: one line an announcement. A line with the id of an earlier one reschedules it.
+//! Event signals from a CSV file: one line an announcement. A line with the id of an earlier one reschedules it, or with
+//! the `status` cancelled calls it off.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,6 +12,8 @@ use headroom_proto::v1::{AudienceQuality, Signal, SignalStatus};
 /// The columns that must be there.
 const REQUIRED: [&str; 9] =
     ["event_id", "kind", "announced_at", "starts_at", "ends_at", "expected_reach", "weight", "audience", "name"];
+/// Between the selectors of the column `workloads`.
+const SELECTORS: char = '|';
 /// Columns that begin so hold what was only known afterwards.
 const OUTCOME_PREFIX: &str = "actual_";
 
@@ -77,7 +80,7 @@ pub fn read(path: &Path) -> Result<Vec<Signal>, CsvSignalsError> {
         let mut signal =
             parse(&cells).map_err(|(column, how)| CsvSignalsError::Line { file: file.clone(), line, column, how })?;
         let seen = revisions.entry(signal.signal_id.clone()).or_default();
-        if *seen > 0 {
+        if *seen > 0 && signal.status() == SignalStatus::Announced {
             signal.set_status(SignalStatus::Rescheduled);
         }
         *seen += 1;
@@ -122,11 +125,21 @@ fn parse(cells: &BTreeMap<&str, &str>) -> Result<Signal, (String, String)> {
             ("weight".to_owned(), format!("`{text}` is not a number: write one such as 1.5, or nothing for 1"))
         })?,
     };
+    let status = match cell("status") {
+        "" | "announced" | "rescheduled" => SignalStatus::Announced,
+        "cancelled" => SignalStatus::Cancelled,
+        text => {
+            let how = format!("`{text}` is no status: write announced, rescheduled or cancelled, or nothing");
+            return Err(("status".to_owned(), how));
+        }
+    };
+    let workloads = cell("workloads").split(SELECTORS).map(str::trim).filter(|selector| !selector.is_empty());
     let quality = if audience_size.is_some() { AudienceQuality::Estimate } else { AudienceQuality::Unknown };
     let signal = Signal {
         signal_id: cell("event_id").to_owned(),
         kind: kind_of(cell("kind")).into(),
-        status: SignalStatus::Announced.into(),
+        status: status.into(),
+        workloads: workloads.map(str::to_owned).collect(),
         starts_at_us: time("starts_at")?,
         ends_at_us: time("ends_at")?,
         announced_at_us: time("announced_at")?,
@@ -182,6 +195,19 @@ mod tests {
         assert_eq!(seen, [("a", 1, 2.5, Some(1_000_000)), ("b", 1, 1.0, None), ("b", 2, 3.0, None)]);
         assert_eq!(signals[1].name, "A, then B");
         assert_eq!(signals[2].status(), SignalStatus::Rescheduled);
+    }
+
+    #[test]
+    fn a_line_may_name_workloads_and_call_an_event_off() {
+        let text = "event_id,kind,announced_at,starts_at,ends_at,expected_reach,weight,audience,name,workloads,status\n\
+             a,sale,1998-06-01,1998-06-03,1998-06-04,,,,Sale,shop-* | bank,\n\
+             a,sale,1998-06-02,1998-06-03,1998-06-04,,,,Sale,shop-*,cancelled\n";
+        let signals = read_text(text).expect("legal");
+        let seen: Vec<_> = signals.iter().map(|s| (s.revision, s.status(), s.workloads.join(" "))).collect();
+        let expected = [(1, SignalStatus::Announced, "shop-* bank"), (2, SignalStatus::Cancelled, "shop-*")];
+        assert_eq!(seen, expected.map(|(revision, status, workloads)| (revision, status, workloads.to_owned())));
+        let error = read_text(&text.replace("cancelled", "maybe")).expect_err("no status").to_string();
+        assert!(error.contains("line 3, `status`"), "{error}");
     }
 
     #[test]

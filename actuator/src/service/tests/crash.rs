@@ -9,7 +9,7 @@ use prost::Message;
 
 use super::ENDS_WELL;
 use super::ground::{Ground, again, records, time};
-use crate::{ActuatorError, ApplyRequest, Target};
+use crate::{ActuatorError, ApplyRequest, Fence, Target};
 
 /// One workload for each state in which the record may end, named after it; `unsure` ends in its intent as well, and
 /// there the target has taken the change.
@@ -51,6 +51,8 @@ async fn take_effect(ground: &Ground, action: &ActionRecord) {
         workload: action.workload.clone(),
         units: action.units_after,
         idempotency_key: action.idempotency_key.clone(),
+        fence: Fence::new(EventTime::from_micros(action.at_us), action.sequence),
+        undoes: None,
         at: EventTime::from_micros(action.at_us),
     };
     ground.target.inner.apply(&request).await.expect("takes it");

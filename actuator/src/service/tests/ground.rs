@@ -23,7 +23,7 @@ use tonic::{Request, Status};
 
 use super::super::*;
 use crate::targets::simulated::{SimulatedConfig, SimulatedTarget};
-use crate::{ApplyRequest, TargetError, TargetState};
+use crate::{Applied, ApplyRequest, Fault, Target, TargetError, TargetState};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at that nobody announces.
@@ -49,6 +49,7 @@ pub(super) struct Watched {
     file: PathBuf,
     broker: Broker,
     refuses: AtomicBool,
+    away: AtomicBool,
     asked: Mutex<Vec<Asked>>,
 }
 
@@ -89,6 +90,7 @@ impl Ground {
             file,
             broker: broker.clone(),
             refuses: AtomicBool::new(false),
+            away: AtomicBool::new(false),
             asked: Mutex::default(),
         });
         let producer = broker.producer().expect("a producer");
@@ -98,11 +100,22 @@ impl Ground {
     /// Starts an actuator with the settings of now.
     pub(super) fn start(&self) -> Actuator {
         let target: Arc<dyn Target> = Arc::<Watched>::clone(&self.target);
+        self.start_over(Targets::new(target))
+    }
+
+    /// Starts one over those targets.
+    pub(super) fn start_over(&self, targets: Targets) -> Actuator {
         let (config, broker) = (self.config.clone(), self.broker.clone());
-        let made = ActuatorService::new(config, broker, Clock::replay(), target, &mut Registry::default());
+        let made = ActuatorService::new(config, broker, Clock::replay(), targets, &mut Registry::default());
         let (service, handle) = made.expect("legal settings");
         let shutdown = CancellationToken::new();
         Actuator { handle, task: tokio::spawn(service.run(shutdown.clone())), shutdown }
+    }
+
+    /// A target of its own on paper.
+    pub(super) fn another(&self) -> Arc<dyn Target> {
+        let file = self.folder.path().join("another.json");
+        Arc::new(SimulatedTarget::open(SimulatedConfig::default(), &file).expect("a target"))
     }
 
     pub(super) fn policy(&mut self, text: &str) {
@@ -243,6 +256,11 @@ impl Watched {
         self.refuses.store(refuses, Ordering::SeqCst);
     }
 
+    /// Lets it answer nothing at all.
+    pub(super) fn go_away(&self, away: bool) {
+        self.away.store(away, Ordering::SeqCst);
+    }
+
     /// What it was asked, repeats included, in order.
     pub(super) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -271,18 +289,26 @@ impl Target for Watched {
         self.inner.name()
     }
 
-    async fn apply(&self, request: &ApplyRequest) -> Result<(), TargetError> {
+    async fn apply(&self, request: &ApplyRequest) -> Result<Applied, TargetError> {
         let on_record = self.on_record(&request.idempotency_key).await;
         let asked = Asked { key: request.idempotency_key.clone(), units: request.units, on_record };
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
         if self.refuses.load(Ordering::SeqCst) {
-            return Err(TargetError { target: self.name().to_owned(), problem: "told to refuse".to_owned() });
+            let (target, problem) = (self.name().to_owned(), "told to refuse".to_owned());
+            return Err(TargetError { target, fault: Fault::Away, problem });
         }
         self.inner.apply(request).await
     }
 
     async fn observe(&self, workload: &str, at: EventTime) -> Result<TargetState, TargetError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(TargetError { target: self.name().to_owned(), fault: Fault::Away, problem: "away".to_owned() });
+        }
         self.inner.observe(workload, at).await
+    }
+
+    async fn probe(&self, workload: &str) -> Result<(), TargetError> {
+        self.inner.probe(workload).await
     }
 }
 

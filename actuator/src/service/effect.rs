@@ -1,0 +1,92 @@
+//! What the targets are asked, and what becomes of it when they do not answer.
+
+use headroom_proto::EventTime;
+use headroom_proto::v1::ActionRecord;
+
+use super::Work;
+use crate::{Applied, ApplyRequest, Fence, TargetError, TargetState};
+
+impl Work {
+    /// Asks the target for an action's change, or for its undoing. The move that permits it is on the record.
+    pub(super) async fn ask(
+        &mut self,
+        action: &ActionRecord,
+        undo: Option<u32>,
+        at: EventTime,
+    ) -> Result<Applied, TargetError> {
+        let workload = super::workload_of(&mut self.workloads, &action.workload);
+        workload.reported = None;
+        let permit = workload.action(&action.action_id).unwrap_or(action);
+        let fence = Fence::new(EventTime::from_micros(permit.at_us), permit.sequence);
+        let (workload, key) = (action.workload.clone(), action.idempotency_key.clone());
+        let request = match undo {
+            None => {
+                let at = EventTime::from_micros(action.decided_at_us).max(at);
+                ApplyRequest { workload, units: action.units_after, idempotency_key: key, fence, undoes: None, at }
+            }
+            Some(units) => {
+                let idempotency_key = format!("{key}/rollback");
+                ApplyRequest { workload, units, idempotency_key, fence, undoes: Some(key), at }
+            }
+        };
+        let outcome = self.targets.of(&action.workload).apply(&request).await;
+        if let Err(error) = &outcome {
+            self.counters.target_failures.inc();
+            tracing::error!(%error, action = action.action_id, "the target did not take the change");
+        }
+        outcome
+    }
+
+    /// Undoes an action that is rolled back on the record. What may work later is tried again with each window.
+    pub(super) async fn undo(&mut self, action: &ActionRecord, at: EventTime) -> Result<Applied, TargetError> {
+        let outcome = self.ask(action, Some(action.undo_units), at).await;
+        let is_worth_trying = outcome.as_ref().is_err_and(|error| error.fault.is_passing());
+        let workload = super::workload_of(&mut self.workloads, &action.workload);
+        workload.unfinished = is_worth_trying.then(|| action.clone());
+        outcome
+    }
+
+    /// Tries again what a rollback could not do. A newer effect has taken its place; a failure is logged where it is made.
+    pub(super) async fn finish_rollback(&mut self, name: &str) {
+        let Some(action) = self.workloads.get_mut(name).and_then(|workload| workload.unfinished.take()) else { return };
+        if self.workloads.get(name).is_some_and(|workload| workload.is_last_effect(&action)) {
+            let _logged = self.undo(&action, EventTime::from_micros(action.at_us)).await;
+        }
+    }
+
+    /// The target's state; none, and counted, when it cannot be asked.
+    pub(super) async fn observe(&mut self, name: &str, at: EventTime) -> Option<TargetState> {
+        match self.targets.of(name).observe(name, at).await {
+            Ok(state) => Some(state),
+            Err(error) => {
+                self.counters.target_failures.inc();
+                tracing::warn!(%error, workload = name, "the target cannot be asked");
+                None
+            }
+        }
+    }
+
+    /// Units commanded so far; the target is asked once, and again after a failure. Without its answer nothing is decided.
+    pub(super) async fn commanded(&mut self, name: &str, at: EventTime) -> Option<u32> {
+        if let Some(known) = self.workloads.get(name).and_then(|workload| workload.commanded) {
+            return Some(known);
+        }
+        let reported = self.observe(name, at).await?.commanded;
+        super::workload_of(&mut self.workloads, name).commanded = Some(reported);
+        Some(reported)
+    }
+
+    /// The state for those who look on: the target is asked once a window, not at each look.
+    pub(super) async fn reported(&mut self, name: &str) -> TargetState {
+        let (at, commanded) =
+            self.workloads.get(name).map_or((EventTime::MIN, None), |known| (known.last_decided, known.commanded));
+        let known = self.workloads.get(name).and_then(|workload| workload.reported.clone());
+        if let Some((_, state)) = known.filter(|(asked_at, _)| *asked_at == at) {
+            return state;
+        }
+        let unknown = TargetState { ready: 0, commanded: commanded.unwrap_or(0), value: "unknown".to_owned() };
+        let state = self.observe(name, at).await.unwrap_or(unknown);
+        super::workload_of(&mut self.workloads, name).reported = Some((at, state.clone()));
+        state
+    }
+}

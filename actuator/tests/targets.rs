@@ -1,0 +1,16 @@
+//! One contract for every target, against real servers of Debian on free ports of the loopback address.
+//!
+//! A bench is a system with a target over it. What the suite asks of all stands in `targets/contract.rs`.
+
+mod targets {
+    mod contract;
+    mod exec;
+    mod git;
+    mod pgbouncer;
+    mod postgres;
+    mod process;
+    mod settings;
+    mod simulated;
+    mod tap;
+    mod webhook;
+}
