@@ -1,30 +1,42 @@
 //! From medians to quantiles: conformal offsets on the log scale, from residuals of forecasts that have matured.
 //!
-//! Residuals are kept apart by horizon and by event and quiet steps. The level that is read off them adapts slowly
-//! (adaptive conformal inference, Gibbs and Candès, 2021), apart for events and for each quantile; ten times the rate
-//! costs sharpness on every series that it was tried on. The median is not shifted: the correction of the centre fades
-//! in towards the tails.
-
-use std::cmp::Ordering;
-use std::collections::VecDeque;
+//! Residuals are kept apart by horizon and by event and quiet steps, as histograms that fade over months. The level that
+//! is read off them adapts slowly (adaptive conformal inference, Gibbs and Candès, 2021), apart for events and for each
+//! quantile. Residuals of one day tell nearly the same, so the finite-sample correction counts days, not rows; and few
+//! days with events prove little: until more have been seen, steps within events may be three times as far off as quiet
+//! ones. The median is not shifted: the correction of the centre fades in towards the tails.
 
 use serde::{Deserialize, Serialize};
 
-use crate::scales::{log, quantile, unlog};
+use crate::histogram::Histogram;
+use crate::scales::{log, unlog};
 
+const DAY_US: i64 = 86_400_000_000;
 /// Where the horizon's groups part, in minutes ahead: the error grows fast at first.
 const BOUNDS_MIN: [i64; 6] = [15, 60, 180, 480, 1_440, 4_320];
 const HORIZONS: usize = BOUNDS_MIN.len() + 1;
-/// About ten days of a group.
-const KEPT: usize = 2_000;
-/// Below this many residuals a group borrows from its neighbours.
-const ENOUGH: usize = 60;
+/// What is left of a residual's weight after a day: half after 200 days.
+const KEPT_PER_DAY: f32 = 0.996_54;
+/// Below this many residuals a group is not trusted alone.
+const ENOUGH: f64 = 60.0;
+/// As much as this many independent residuals are in those of a day.
+const PER_DAY: f64 = 3.0;
+/// Steps within events are assumed to be this many times as far off as quiet ones, with the weight of so many days.
+const ASSUMED_TIMES: f64 = 3.0;
+const ASSUMED_DAYS: f64 = 3.0;
 /// Step of the adaptation for one matured value.
 const RATE: f64 = 0.0005;
 /// Offsets are refreshed after this many new residuals of a group.
 const REFRESH: usize = 36;
 /// Residuals to assume where nothing is known, on the log scale: half as much, as much, twice as much.
-const UNKNOWN: [f32; 5] = [-0.7, -0.3, 0.0, 0.3, 0.7];
+const UNKNOWN: [f64; 5] = [-0.7, -0.3, 0.0, 0.3, 0.7];
+/// Quantiles are no further from the median than those of a normal distribution with so many robust deviations of the
+/// quiet residuals, or with so much on the log scale: the days on which everything changes are not the rule behind them.
+const WIDEST: f64 = 1.5;
+const WIDEST_QUIET_LOG: f64 = 0.3;
+const WIDEST_EVENT_LOG: f64 = 0.55;
+/// How far beyond all residuals the outermost quantiles go at the most.
+const MAX_REACH: f64 = 0.4;
 
 /// Which residuals a step draws on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +57,6 @@ impl Group {
     }
 }
 
-/// The same in widths of the path at the most.
-const MAX_UNKNOWN: f64 = 2.3;
-/// Quantiles are no further from the median than this, on the log scale: nothing that was measured reaches so far.
-const FURTHEST: f64 = 1.6;
-/// How far beyond all residuals the outermost quantiles go at the most.
-const MAX_REACH: f64 = 0.4;
-
 /// A path on the log scale: medians, and how far off a value usually is, in the path's own measure.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Centres {
@@ -60,12 +65,34 @@ pub(crate) struct Centres {
     pub(crate) widths: Vec<f64>,
 }
 
+impl Centres {
+    /// A path whose steps are alike uncertain.
+    pub(crate) fn even(medians: Vec<f64>) -> Self {
+        Self { widths: vec![1.0; medians.len()], medians }
+    }
+}
+
 /// Residuals of one group, and the offsets that follow from them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Residuals {
-    kept: VecDeque<f32>,
+    kept: Histogram,
+    /// How many days they are from, and the last of them.
+    days: f32,
+    last_day: i64,
     fresh: usize,
     offsets: Vec<f64>,
+}
+
+impl Residuals {
+    fn add(&mut self, residual: f64, day: i64) {
+        if self.kept.is_empty() || day != self.last_day {
+            self.kept.fade(KEPT_PER_DAY);
+            self.days = self.days * KEPT_PER_DAY + 1.0;
+            self.last_day = day;
+        }
+        self.kept.add(residual, 1.0);
+        self.fresh += 1;
+    }
 }
 
 /// Quantiles for one family.
@@ -75,49 +102,41 @@ pub(crate) struct Calibration {
     /// The level that is read for each level that is asked: first quiet steps, then event steps.
     adapted: [Vec<f64>; 2],
     groups: Vec<Residuals>,
-    /// The mean width of the last forecast.
-    width: f64,
-    /// Residuals are cut off here, in widths.
-    limit: f64,
 }
 
 impl Calibration {
-    /// For a path whose widths are all 1, or (`in_widths`) those of calibrated intervals.
-    pub(crate) fn new(levels: &[f64], in_widths: bool) -> Self {
+    pub(crate) fn new(levels: &[f64]) -> Self {
         let adapted = [levels.to_vec(), levels.to_vec()];
-        Self { levels: levels.to_vec(), adapted, groups: vec![Residuals::default(); 2 * HORIZONS], width: 1.0, limit: if in_widths { 5.0 } else { 10.0 } }
+        Self { levels: levels.to_vec(), adapted, groups: vec![Residuals::default(); 2 * HORIZONS] }
     }
 
-    /// Learns from a value that has come: the centre, as median and width, and the quantiles that were forecast for it.
-    pub(crate) fn matured(&mut self, group: Group, (median_log, width): (f64, f64), quantiles: &[f32], actual: f64) {
+    /// Keeps the residual of a value that has come, in widths of its path.
+    pub(crate) fn keep(&mut self, group: Group, due_us: i64, (median_log, width): (f64, f64), actual: f64) {
         if let Some(residuals) = self.groups.get_mut(group.index()) {
-            #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
-            residuals.kept.push_back(((log(actual) - median_log) / width).clamp(-self.limit, self.limit) as f32);
-            residuals.fresh += 1;
-            if residuals.kept.len() > KEPT {
-                residuals.kept.pop_front();
-            }
+            residuals.add((log(actual) - median_log) / width, due_us.div_euclid(DAY_US));
         }
+    }
+
+    /// Adapts to whether a value was within the quantiles that were forecast for it.
+    pub(crate) fn adapt(&mut self, group: Group, quantiles: &[f32], actual: f64) {
         let [quiet, event] = &mut self.adapted;
         let adapted = if group.event { event } else { quiet };
         for ((adapted, level), forecast) in adapted.iter_mut().zip(&self.levels).zip(quantiles) {
             let covered = if actual <= f64::from(*forecast) { 1.0 } else { 0.0 };
             let moved = *adapted + RATE * (level - covered);
             // It never leaves its side of the median, nor strays far from its level; the median stays.
-            *adapted = match level.total_cmp(&0.5) {
-                Ordering::Greater => moved.clamp(0.5_f64.max(level - 0.2), 0.999),
-                Ordering::Less => moved.clamp(0.001, 0.5_f64.min(level + 0.2)),
-                Ordering::Equal => *level,
+            *adapted = if *level > 0.5 {
+                moved.clamp(0.5_f64.max(level - 0.2), 0.999)
+            } else if *level < 0.5 {
+                moved.clamp(0.001, 0.5_f64.min(level + 0.2))
+            } else {
+                *level
             };
         }
     }
 
-    /// Quantiles for a path of medians and of the widths that residuals are measured in: `values[step * levels + level]`,
-    /// ascending within a step.
+    /// Quantiles for a path: `values[step * levels + level]`, ascending within a step.
     pub(crate) fn quantiles(&mut self, path: &Centres, events: &[bool], step_us: i64) -> Vec<f32> {
-        #[expect(clippy::cast_precision_loss, reason = "steps of a horizon")]
-        let steps = path.widths.len().max(1) as f64;
-        self.width = path.widths.iter().sum::<f64>() / steps;
         self.refresh();
         let mut values = Vec::with_capacity(path.medians.len() * self.levels.len());
         for (((median, width), event), k) in path.medians.iter().zip(&path.widths).zip(events).zip(0_i64..) {
@@ -126,7 +145,7 @@ impl Calibration {
             let mut floor = 0.0_f32;
             for offset in offsets {
                 #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
-                let value = unlog(median + (width * offset).clamp(-FURTHEST, FURTHEST)) as f32;
+                let value = unlog(median + width * offset) as f32;
                 floor = floor.max(value);
                 values.push(floor);
             }
@@ -152,42 +171,114 @@ impl Calibration {
     }
 
     fn offsets(&self, group: Group) -> Vec<f64> {
-        let kept = |group: Group| self.groups.get(group.index()).into_iter().flat_map(|g| g.kept.iter().copied());
-        let mut pool: Vec<f64> = kept(group).map(f64::from).collect();
-        if pool.len() < ENOUGH {
-            // The other kind of step at this horizon, thinned to as many as are missing, and what might be at worst.
-            let other: Vec<f32> = kept(Group { event: !group.event, ..group }).collect();
-            let every = (other.len() / ENOUGH).max(1);
-            pool.extend(other.into_iter().step_by(every).take(ENOUGH - pool.len()).map(f64::from));
-            pool.extend(UNKNOWN.map(|residual| (f64::from(residual) / self.width).clamp(-MAX_UNKNOWN, MAX_UNKNOWN)));
+        let (own, own_days) = self.kept(group);
+        let (quiet, quiet_days) = self.kept(Group { event: false, ..group });
+        let (mut pool, mut days) = (own.clone(), own_days);
+        if group.event && quiet_days > 0.0 {
+            let for_each_day = if own_days > 0.0 { own.total() / own_days } else { 1.0 };
+            pool.add_all(&quiet, ASSUMED_TIMES, for_each_day * ASSUMED_DAYS / quiet.total());
+            days += ASSUMED_DAYS;
         }
-        pool.sort_by(f64::total_cmp);
-        let centre = quantile(&pool, 0.5);
+        if own.total().max(pool.total()) < ENOUGH {
+            UNKNOWN.into_iter().for_each(|residual| pool.add(residual, 1.0));
+            days += 1.0;
+        }
+        let robust = WIDEST * 1.4826 * (if quiet.total() < ENOUGH { &pool } else { &quiet }).median_of_absolutes();
+        let widest = robust.max(if group.event { WIDEST_EVENT_LOG } else { WIDEST_QUIET_LOG });
+        let centre = pool.quantile(0.5);
         let adapted = if group.event { &self.adapted[1] } else { &self.adapted[0] };
         let offset = |(level, adapted): (&f64, &f64)| {
             let fade = (1.0 - (level - 0.5).abs() / 0.3).max(0.0);
-            beyond(&pool, *adapted) - centre * fade
+            let furthest = widest * normal_quantile(*level);
+            let offset = beyond(&pool, *adapted, days * PER_DAY) - centre * fade;
+            // On its own side of the median.
+            offset.clamp(furthest.min(0.0), furthest.max(0.0))
         };
         self.levels.iter().zip(adapted).map(offset).collect()
     }
+
+    /// The residuals of a group, and how many days they are from.
+    fn kept(&self, group: Group) -> (Histogram, f64) {
+        let residuals = self.groups.get(group.index());
+        residuals.map(|residuals| (residuals.kept.clone(), f64::from(residuals.days))).unwrap_or_default()
+    }
 }
 
-/// A quantile with the finite-sample correction of conformal prediction; beyond the sample, half as far again as the
-/// outer tenth reaches.
-fn beyond(sorted: &[f64], level: f64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "counts of residuals")]
-    let n = sorted.len() as f64;
-    let reach = |side: f64| {
-        let outer = quantile(sorted, side) - quantile(sorted, if side > 0.5 { 0.9 } else { 0.1 });
-        (outer * 0.5).clamp(-MAX_REACH, MAX_REACH)
-    };
-    if level > 0.5 {
-        let corrected = level * (n + 1.0) / n;
-        if corrected > 1.0 { quantile(sorted, 1.0) + reach(1.0) } else { quantile(sorted, corrected) }
-    } else if level < 0.5 {
-        let corrected = (level * (n + 1.0) - 1.0) / n;
-        if corrected < 0.0 { quantile(sorted, 0.0) + reach(0.0) } else { quantile(sorted, corrected) }
-    } else {
-        quantile(sorted, 0.5)
+/// A quantile with the finite-sample correction of conformal prediction for `n` independent residuals, on both sides of
+/// the median; beyond the sample, half as far again as the outer tenth reaches.
+fn beyond(pool: &Histogram, level: f64, n: f64) -> f64 {
+    let corrected = 0.5 + (level - 0.5) * (n + 1.0) / n.max(1.0);
+    let outside = (corrected - 1.0).max(-corrected).max(0.0);
+    let edge = pool.quantile(corrected.clamp(0.0, 1.0));
+    let reach = (edge - pool.quantile(if level > 0.5 { 0.9 } else { 0.1 })) * 0.5;
+    edge + if outside > 0.0 { reach.clamp(-MAX_REACH, MAX_REACH) * (outside * n).min(1.0) } else { 0.0 }
+}
+
+/// The quantile function of the standard normal distribution, as approximated by Shore (1982): within .03 from .01 to .99.
+fn normal_quantile(level: f64) -> f64 {
+    let upper = |level: f64| 5.5556 * (1.0 - ((1.0 - level) / level).powf(0.1186));
+    if level >= 0.5 { upper(level) } else { -upper(1.0 - level) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOUR_US: i64 = 3_600_000_000;
+    const LEVELS: [f64; 5] = [0.1, 0.25, 0.5, 0.75, 0.9];
+
+    /// After so many days, residuals of the given size on either side in turn.
+    fn after(days: i64, event: bool, size: f64) -> Calibration {
+        let mut calibration = Calibration::new(&LEVELS);
+        for hour in 0..days * 24 {
+            let residual = size * ((hour * 7919 % 201) as f64 / 100.0 - 1.0);
+            calibration.keep(Group::of(HOUR_US, event), hour * HOUR_US, (5.0, 1.0), unlog(5.0 + residual));
+        }
+        calibration
+    }
+
+    fn widths(calibration: &mut Calibration, event: bool) -> f64 {
+        let values = calibration.quantiles(&Centres::even(vec![5.0; 3]), &[event; 3], HOUR_US);
+        let row = &values[LEVELS.len()..2 * LEVELS.len()];
+        assert!(row.is_sorted());
+        log(f64::from(row[4])) - log(f64::from(row[0]))
+    }
+
+    #[test]
+    fn intervals_are_as_wide_as_residuals() {
+        // Evenly spread residuals: .1 to .9 are 80 % of the range.
+        let width = widths(&mut after(60, false, 0.2), false);
+        assert!((width - 0.32).abs() < 0.03, "{width}");
+    }
+
+    #[test]
+    fn events_are_less_certain_until_some_were_seen() {
+        let mut calibration = after(60, false, 0.1);
+        let quiet = widths(&mut calibration, false);
+        let unseen = widths(&mut calibration.clone(), true);
+        assert!(unseen > 2.0 * quiet, "{unseen} {quiet}");
+        let events = after(40, true, 0.1);
+        calibration.groups.iter_mut().zip(&events.groups).skip(HORIZONS).for_each(|(to, from)| *to = from.clone());
+        let seen = widths(&mut calibration, true);
+        assert!(seen < 0.6 * unseen, "{seen} {unseen}");
+    }
+
+    #[test]
+    fn levels_move_towards_what_is_covered() {
+        let mut calibration = after(60, false, 0.1);
+        let before = widths(&mut calibration, false);
+        for _ in 0..400 {
+            calibration.adapt(Group::of(HOUR_US, false), &[140.0, 145.0, 148.0, 150.0, 155.0], 300.0);
+        }
+        calibration.groups.iter_mut().for_each(|group| group.offsets.clear());
+        let after = calibration.quantiles(&Centres::even(vec![5.0; 3]), &[false; 3], HOUR_US);
+        assert!(log(f64::from(after[LEVELS.len() + 4])) - 5.0 > before / 2.0, "{after:?}");
+    }
+
+    #[test]
+    fn shore_is_close_to_the_normal_distribution() {
+        for (level, z) in [(0.5, 0.0), (0.75, 0.6745), (0.9, 1.2816), (0.975, 1.96), (0.99, 2.3263)] {
+            assert!((normal_quantile(level) - z).abs() < 0.03 && (normal_quantile(1.0 - level) + z).abs() < 0.03);
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 
 use crate::calibration::{Calibration, Centres, Group};
-use crate::ensemble::Recent;
+use crate::ensemble::{Recent, Stretch};
 use crate::event::EventBook;
 use crate::family::{Family, Fitted};
 use crate::scales::log;
@@ -82,6 +82,8 @@ pub(crate) struct Track {
     pub(crate) fitted_at_us: i64,
     pub(crate) version: String,
     calibration: Calibration,
+    /// Of the ensemble, whose quantiles come from those of the others.
+    pub(crate) stretch: Stretch,
     kept: VecDeque<Kept>,
     hour: Sums,
     hour_us: i64,
@@ -104,7 +106,8 @@ impl Track {
             fitted: None,
             fitted_at_us: i64::MIN,
             version: String::new(),
-            calibration: Calibration::new(&config.levels, family == Family::Ensemble),
+            calibration: Calibration::new(&config.levels),
+            stretch: Stretch::default(),
             kept: VecDeque::new(),
             hour: Sums::default(),
             hour_us: 0,
@@ -126,16 +129,17 @@ impl Track {
     }
 
     /// From a path to quantiles, which are kept until they mature.
-    pub(crate) fn settle(
-        &mut self,
-        origin_us: i64,
-        centres: Centres,
-        event_steps: Vec<bool>,
-        config: &EngineConfig,
-    ) -> Path {
+    fn settle(&mut self, origin_us: i64, centres: Centres, event_steps: Vec<bool>, config: &EngineConfig) -> Path {
         let values = self.calibration.quantiles(&centres, &event_steps, config.step_us);
         self.keep(origin_us, &centres, &event_steps, &values, config);
         Path { medians: centres.medians, event_steps, values }
+    }
+
+    /// A path whose quantiles are known, kept until they mature.
+    pub(crate) fn take(&mut self, origin_us: i64, path: Path, config: &EngineConfig) -> Path {
+        let centres = Centres::even(path.medians);
+        self.keep(origin_us, &centres, &path.event_steps, &path.values, config);
+        Path { medians: centres.medians, ..path }
     }
 
     fn keep(&mut self, origin_us: i64, centres: &Centres, events: &[bool], values: &[f32], config: &EngineConfig) {
@@ -177,9 +181,14 @@ impl Track {
             {
                 let before = self.hour.pinball;
                 self.hour.add(levels, &kept.quantiles, actual);
-                self.recent.add(kept.event, self.hour.pinball - before, actual);
+                self.recent.add(kept.event, self.hour.pinball - before, actual, start_us);
                 let group = Group::of(kept.ahead_us, kept.event);
-                self.calibration.matured(group, (kept.median_log, kept.width), &kept.quantiles, actual);
+                self.calibration.adapt(group, &kept.quantiles, actual);
+                self.stretch.adapt(kept.event, levels, &kept.quantiles, actual);
+                // Origins within an hour tell the same.
+                if (kept.due_us - kept.ahead_us).rem_euclid(HOUR_US) == 0 {
+                    self.calibration.keep(group, kept.due_us, (kept.median_log, kept.width), actual);
+                }
             }
         }
         self.kept = waiting;

@@ -138,6 +138,8 @@ pub struct Engine {
     /// What the families forecast last; not part of the state.
     #[serde(skip)]
     last: Vec<(Family, Vec<f32>)>,
+    /// No challenger takes the champion's place.
+    is_fixed: bool,
     seen_steps: i64,
     outcomes: u64,
     /// Mean log ratio of observed to expected peaks, newest outcomes weighing most.
@@ -158,6 +160,7 @@ impl Engine {
             tracks: Family::ALL.iter().map(|family| Track::new(*family, &config)).collect(),
             blend: Blend::default(),
             last: Vec::new(),
+            is_fixed: false,
             seen_steps: 0,
             outcomes: 0,
             surprise: 0.0,
@@ -165,13 +168,20 @@ impl Engine {
         })
     }
 
-    /// The same, with one family alone: for comparing families.
+    /// The same, with one family alone, beside those that it rests on: for comparing families.
     ///
     /// # Errors
     /// When a setting is out of range.
     pub fn of_family(config: EngineConfig, family: Family) -> Result<Self, ModelError> {
         let mut engine = Self::try_new(config)?;
-        engine.tracks.retain(|track| family == Family::Ensemble || track.family == family);
+        let rests_on: &[Family] = match family {
+            Family::Ensemble => &Family::ALL,
+            Family::Boosted => &[Family::RidgeEvents, Family::RidgeLong],
+            Family::RidgeEvents | Family::RidgeLong | Family::SeasonalNaive | Family::AugursMstlEts => &[],
+        };
+        engine.tracks.retain(|track| track.family == family || rests_on.contains(&track.family));
+        engine.tracks.sort_by_key(|track| track.family != family);
+        engine.is_fixed = true;
         Ok(engine)
     }
 
@@ -261,9 +271,8 @@ impl Engine {
                 continue;
             }
             let Some(made) = track.forecast(&self.history, &self.book, &self.config) else { continue };
-            if hourly && has_ensemble {
-                let part = Part::new(track.recent, track.family.prior(), &self.config.levels, &made.values);
-                parts.insert(if is_anchor { 0 } else { parts.len() }, part);
+            if let Some(prior) = track.family.prior().filter(|_| hourly && has_ensemble) {
+                parts.push(Part::new(track.recent, prior, &made.values));
             }
             self.last.push((track.family, made.values.clone()));
             if is_anchor {
@@ -275,11 +284,13 @@ impl Engine {
         }
         let ensemble = self.tracks.iter_mut().find(|track| track.family == Family::Ensemble && track.fitted.is_some());
         if let (Some(ensemble), Some((medians, event_steps))) = (ensemble, anchor) {
+            let levels = &self.config.levels;
             if hourly {
-                self.blend.join(origin_us, &parts, &event_steps);
+                self.blend.join(origin_us, &parts, &medians, &event_steps, levels.len());
             }
-            if let Some(centres) = self.blend.over(&medians, origin_us, self.config.step_us) {
-                let made = ensemble.settle(origin_us, centres, event_steps, &self.config);
+            let now = (origin_us, self.config.step_us);
+            if let Some(values) = self.blend.over(&medians, &event_steps, now, levels, ensemble.stretch) {
+                let made = ensemble.take(origin_us, Path { medians, event_steps, values }, &self.config);
                 self.last.push((Family::Ensemble, made.values.clone()));
                 if served == Family::Ensemble {
                     path = Some(made);
@@ -336,13 +347,19 @@ impl Engine {
     fn refit(&mut self, notes: &mut Vec<Note>) {
         let now_us = self.history.end_us();
         let surprised = self.surprise.abs() > SURPRISE_LIMIT;
-        let members = self.tracks.iter().filter(|track| track.family != Family::Ensemble && track.fitted.is_some());
-        let shares = Shares::of(members.map(|track| (track.family.name(), track.recent, track.family.prior())));
+        let members = self.tracks.iter().filter(|track| track.fitted.is_some());
+        let shares =
+            Shares::of(members.filter_map(|track| Some((track.family.name(), track.recent, track.family.prior()?))));
         let is_worse = self.tracks.first().and_then(Track::worsening).is_some_and(|w| w > self.config.accuracy_factor);
-        for (place, track) in self.tracks.iter_mut().enumerate() {
+        for place in 0..self.tracks.len() {
+            let ridge = |family| self.tracks.iter().find(|track| track.family == family)?.fitted.clone();
+            let bases = self.tracks.get(place).filter(|track| track.family == Family::Boosted);
+            let (short, long) =
+                bases.map(|_| (ridge(Family::RidgeEvents), ridge(Family::RidgeLong))).unwrap_or_default();
+            let Some(track) = self.tracks.get_mut(place) else { continue };
             let is_champion = place == 0;
             let age_us = now_us.saturating_sub(track.fitted_at_us);
-            let limit_us = track.family.refit_after_us(self.config.refit_after_us, now_us - self.history.start_us());
+            let limit_us = track.family.refit_after_us(self.config.refit_after_us);
             let reason = if track.fitted.is_none() && age_us >= RETRY_US {
                 "first"
             } else if age_us >= limit_us {
@@ -352,8 +369,14 @@ impl Engine {
             } else {
                 continue;
             };
-            let training =
-                Training { history: &self.history, book: &self.book, horizon_steps: self.config.horizon_steps, shares: &shares };
+            let training = Training {
+                history: &self.history,
+                book: &self.book,
+                horizon_steps: self.config.horizon_steps,
+                shares: &shares,
+                short: short.as_ref(),
+                long: long.as_ref(),
+            };
             let events = self.book.known(now_us, self.history.start_us(), now_us);
             track.fitted_at_us = now_us;
             match track.family.fit(&training, track.fitted.as_ref()) {
@@ -387,7 +410,7 @@ impl Engine {
 
     /// A challenger whose loss over the last week is clearly below the champion's takes its place.
     fn promote(&mut self, notes: &mut Vec<Note>) {
-        let Some(champion) = self.tracks.first() else { return };
+        let Some(champion) = self.tracks.first().filter(|_| !self.is_fixed) else { return };
         let Some(to_beat) = champion.loss(0, PROMOTE_HOURS) else { return };
         let beaten =
             |track: &Track| track.loss(0, PROMOTE_HOURS).filter(|loss| *loss < self.config.promote_below * to_beat);

@@ -1,118 +1,175 @@
-//! The ensemble: a weighted mean of the families' paths on the log scale, each weighted by how it did of late, apart for
-//! quiet steps and steps within events.
+//! The ensemble: quantiles of the families averaged level by level on the log scale (Vincent, 1912), each family weighted
+//! by how it did of late, apart for quiet steps and steps within events.
 //!
 //! A power of the inverse loss as weight is one of the oldest ways to combine forecasts (Bates and Granger, 1969), and
-//! keeps whoever is nearly as good as the best. Between two full hours the members' distances from the short ridge are
-//! kept, so that the ridge's look at the last minutes moves the whole.
+//! keeps whoever is nearly as good as the best. Between two full hours the quantiles' distances from the short ridge are
+//! kept, so that the ridge's look at the last minutes moves the whole. How wide the averaged intervals must be drawn for
+//! 80 % to be within them is learned on the way.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::calibration::Centres;
-use crate::scales::log;
+use crate::scales::{log, unlog};
+use crate::score::at_level;
 
+const DAY_US: i64 = 86_400_000_000;
 /// Power of the inverse loss.
-const POWER: f64 = 8.0;
+const POWER: f64 = 6.0;
 /// Weights below this share of the largest are dropped.
 const LEAST: f64 = 0.1;
-/// Loss is forgotten by half in a week.
+/// Loss is forgotten by half in a week; within events, in a week of hours with events.
 const KEPT_PER_HOUR: f64 = 0.995_882;
-/// Below this share of all load the events tell too little of their own.
-const ENOUGH_EVENTS: f64 = 0.01;
-/// Intervals are no narrower than this, on the log scale.
-const MIN_WIDTH: f64 = 0.005;
+/// Days with events after which their own loss counts as much as that of all steps.
+const EVENT_DAYS: f64 = 5.0;
+/// Averages of intervals are narrower than what they average: the first guess.
+const FIRST_STRETCH: f64 = 1.1;
+/// Step of the stretch's logarithm for one matured value.
+const STRETCH_RATE: f64 = 0.0005;
+const STRETCH_RANGE: (f64, f64) = (0.8, 1.6);
 
 /// Loss of a family of late, on quiet steps and on steps within events.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Recent {
     pinball: [f64; 2],
     actual: [f64; 2],
+    /// Were there events in this hour?
+    had_events: bool,
+    event_days: f64,
+    last_event_day: i64,
 }
 
 impl Recent {
-    pub(crate) fn add(&mut self, event: bool, pinball: f64, actual: f64) {
+    pub(crate) fn add(&mut self, event: bool, pinball: f64, actual: f64, at_us: i64) {
         let [quiet, during] = &mut self.pinball;
         *(if event { during } else { quiet }) += pinball;
         let [quiet, during] = &mut self.actual;
         *(if event { during } else { quiet }) += actual;
+        let day = at_us.div_euclid(DAY_US);
+        if event && (day != self.last_event_day || self.event_days == 0.0) {
+            self.event_days += 1.0;
+            self.last_event_day = day;
+        }
+        self.had_events |= event;
     }
 
     /// An hour has passed.
     pub(crate) fn fade(&mut self) {
-        for sum in self.pinball.iter_mut().chain(&mut self.actual) {
-            *sum *= KEPT_PER_HOUR;
+        let had_events = std::mem::take(&mut self.had_events);
+        for [quiet, during] in [&mut self.pinball, &mut self.actual] {
+            *quiet *= KEPT_PER_HOUR;
+            if had_events {
+                *during *= KEPT_PER_HOUR;
+            }
         }
     }
 
-    /// Pinball loss over actual; none when nothing has matured.
-    fn loss(&self, event: bool) -> Option<f64> {
-        let total: f64 = self.actual.iter().sum();
-        let [_, during] = self.actual;
-        let loss = if event && during > ENOUGH_EVENTS * total {
-            self.pinball[1] / during
-        } else {
-            self.pinball.iter().sum::<f64>() / total
-        };
-        loss.is_finite().then_some(loss.max(1e-9))
+    /// Pinball loss over actual, on the log scale; none when nothing has matured. That of events leans on that of all
+    /// steps as long as few days with events were seen.
+    fn loss_log(&self, event: bool) -> Option<f64> {
+        let [_, pinball] = self.pinball;
+        let [_, actual] = self.actual;
+        let all = self.pinball.iter().sum::<f64>() / self.actual.iter().sum::<f64>();
+        let all = all.is_finite().then(|| all.max(1e-9).ln())?;
+        let during = (pinball / actual).max(1e-9).ln();
+        let share = self.event_days / (self.event_days + EVENT_DAYS);
+        Some(if event && during.is_finite() { share * during + (1.0 - share) * all } else { all })
+    }
+}
+
+/// How wide averaged intervals are drawn, on quiet steps and within events.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct Stretch([f64; 2]);
+
+impl Default for Stretch {
+    fn default() -> Self {
+        Self([FIRST_STRETCH; 2])
+    }
+}
+
+impl Stretch {
+    fn of(self, event: bool) -> f64 {
+        let [quiet, during] = self.0;
+        if event { during } else { quiet }
+    }
+
+    /// Widens when a value was outside of the interval of 80 %, narrows when within: in balance at 80 %.
+    pub(crate) fn adapt(&mut self, event: bool, levels: &[f64], quantiles: &[f32], actual: f64) {
+        let is_within = at_level(levels, quantiles, 0.1) <= actual && actual <= at_level(levels, quantiles, 0.9);
+        let [quiet, during] = &mut self.0;
+        let stretch = if event { during } else { quiet };
+        let step = STRETCH_RATE * if is_within { -0.2 } else { 0.8 };
+        *stretch = (*stretch * step.exp()).clamp(STRETCH_RANGE.0, STRETCH_RANGE.1);
     }
 }
 
 /// One family's part in a forecast.
 #[derive(Clone, Debug)]
 pub(crate) struct Part {
-    pub(crate) recent: Recent,
+    recent: Recent,
     /// Of a family of which nothing has matured yet.
-    pub(crate) prior: f64,
-    pub(crate) medians_log: Vec<f64>,
-    /// Half of its calibrated interval of 80 %, on the log scale.
-    pub(crate) widths: Vec<f64>,
+    prior: f64,
+    /// Quantiles on the log scale: `logs[step * levels + level]`.
+    logs: Vec<f64>,
 }
 
 impl Part {
-    /// From a path's quantiles: `values[step * levels + level]`.
-    pub(crate) fn new(recent: Recent, prior: f64, levels: &[f64], values: &[f32]) -> Self {
-        let at = |row: &[f32], level: f64| log(crate::score::at_level(levels, row, level));
-        let rows = || values.chunks_exact(levels.len().max(1));
-        let width = |row| ((at(row, 0.9) - at(row, 0.1)) / 2.0).max(MIN_WIDTH);
-        Self { recent, prior, medians_log: rows().map(|row| at(row, 0.5)).collect(), widths: rows().map(width).collect() }
+    /// From a path's quantiles.
+    pub(crate) fn new(recent: Recent, prior: f64, values: &[f32]) -> Self {
+        Self { recent, prior, logs: values.iter().map(|value| log(f64::from(*value))).collect() }
     }
 }
 
-/// The members' common path at the last full hour, as its distance from the anchor's.
+/// The families' common quantiles at the last full hour, as their distance from the anchor's medians.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Blend {
     origin_us: i64,
     deltas: Vec<f32>,
-    widths: Vec<f32>,
 }
 
 impl Blend {
-    /// Joins the parts, the first of which is the anchor.
+    /// Joins the parts over the medians of the anchor, on the log scale.
     #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
-    pub(crate) fn join(&mut self, origin_us: i64, parts: &[Part], event_steps: &[bool]) {
-        let Some(anchor) = parts.first() else { return };
+    pub(crate) fn join(&mut self, origin_us: i64, parts: &[Part], anchor_log: &[f64], events: &[bool], levels: usize) {
         let weights = [weights(parts, false), weights(parts, true)];
-        let of = |event: bool| if event { &weights[1] } else { &weights[0] };
-        let mean = |step: usize, event: bool, values: fn(&Part) -> &[f64]| {
-            let values = parts.iter().map(|part| values(part).get(step).copied().unwrap_or_default());
-            values.zip(of(event)).map(|(value, weight)| value * weight).sum::<f64>()
-        };
         self.origin_us = origin_us;
-        let steps = || event_steps.iter().enumerate().zip(&anchor.medians_log);
-        self.deltas =
-            steps().map(|((step, event), base)| (mean(step, *event, |part| &part.medians_log) - base) as f32).collect();
-        self.widths = steps().map(|((step, event), _)| mean(step, *event, |part| &part.widths) as f32).collect();
+        self.deltas.clear();
+        for (step, (base, event)) in anchor_log.iter().zip(events).enumerate() {
+            let weights = if *event { &weights[1] } else { &weights[0] };
+            for at in step * levels..(step + 1) * levels {
+                let logs = parts.iter().map(|part| part.logs.get(at).copied().unwrap_or(*base));
+                let mean: f64 = logs.zip(weights).map(|(log, weight)| log * weight).sum();
+                self.deltas.push((mean - base) as f32);
+            }
+        }
     }
 
-    /// The common path from `origin_us` on, over the anchor's medians there; none before the first full hour.
-    pub(crate) fn over(&self, anchor_log: &[f64], origin_us: i64, step_us: i64) -> Option<Centres> {
-        let last = self.deltas.len().checked_sub(1)?;
+    /// The common quantiles from `origin_us` on, over the anchor's medians there; none before the first full hour.
+    pub(crate) fn over(
+        &self,
+        anchor_log: &[f64],
+        events: &[bool],
+        (origin_us, step_us): (i64, i64),
+        levels: &[f64],
+        stretch: Stretch,
+    ) -> Option<Vec<f32>> {
+        let rows: Vec<&[f32]> = self.deltas.chunks_exact(levels.len().max(1)).collect();
+        let last = rows.len().checked_sub(1)?;
         let passed = usize::try_from((origin_us - self.origin_us).div_euclid(step_us)).ok()?;
-        let at = |values: &[f32], step: usize| f64::from(values.get((step + passed).min(last)).copied().unwrap_or(0.0));
-        let medians = anchor_log.iter().enumerate().map(|(step, base)| base + at(&self.deltas, step)).collect();
-        let widths = vec![1.0; anchor_log.len()];
-        Some(Centres { medians, widths })
+        let mut values = Vec::with_capacity(anchor_log.len() * levels.len());
+        for (step, (base, event)) in anchor_log.iter().zip(events).enumerate() {
+            let row = rows.get((step + passed).min(last))?;
+            let middle = at_level(levels, row, 0.5);
+            let mut floor = 0.0_f32;
+            for delta in *row {
+                let drawn = middle + (f64::from(*delta) - middle) * stretch.of(*event);
+                #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
+                let value = unlog(base + drawn) as f32;
+                floor = floor.max(value);
+                values.push(floor);
+            }
+        }
+        Some(values)
     }
 }
 
@@ -123,10 +180,8 @@ pub(crate) struct Shares(BTreeMap<String, [f64; 2]>);
 impl Shares {
     /// Of families with these recent losses and priors.
     pub(crate) fn of(families: impl IntoIterator<Item = (&'static str, Recent, f64)>) -> Self {
-        let (names, parts): (Vec<_>, Vec<_>) = families
-            .into_iter()
-            .map(|(name, recent, prior)| (name, Part { recent, prior, medians_log: Vec::new(), widths: Vec::new() }))
-            .unzip();
+        let (names, parts): (Vec<_>, Vec<_>) =
+            families.into_iter().map(|(name, recent, prior)| (name, Part::new(recent, prior, &[]))).unzip();
         let shares = weights(&parts, false).into_iter().zip(weights(&parts, true));
         Self(names.into_iter().map(str::to_owned).zip(shares.map(|(quiet, event)| [quiet, event])).collect())
     }
@@ -135,7 +190,8 @@ impl Shares {
     pub(crate) fn parameters(&self) -> serde_json::Value {
         let rounded = |share: f64| (share * 1e4).round() / 1e4;
         let of = |which: usize| {
-            let shares = self.0.iter().filter_map(|(name, shares)| Some((name.clone(), rounded(*shares.get(which)?).into())));
+            let shares =
+                self.0.iter().filter_map(|(name, shares)| Some((name.clone(), rounded(*shares.get(which)?).into())));
             serde_json::Value::Object(shares.collect())
         };
         serde_json::json!({ "quiet": of(0), "events": of(1) })
@@ -144,10 +200,10 @@ impl Shares {
 
 /// Shares of the parts, which add up to one.
 fn weights(parts: &[Part], event: bool) -> Vec<f64> {
-    let losses: Vec<Option<f64>> = parts.iter().map(|part| part.recent.loss(event)).collect();
+    let losses: Vec<Option<f64>> = parts.iter().map(|part| part.recent.loss_log(event)).collect();
     let best = losses.iter().flatten().copied().fold(f64::INFINITY, f64::min);
     let raw = |(part, loss): (&Part, &Option<f64>)| match loss {
-        Some(loss) => (best / loss).powf(POWER),
+        Some(loss) => (POWER * (best - loss)).exp(),
         None if best.is_finite() => 0.0,
         None => part.prior,
     };
@@ -156,4 +212,67 @@ fn weights(parts: &[Part], event: bool) -> Vec<f64> {
     weights.iter_mut().filter(|weight| **weight < LEAST * largest).for_each(|weight| *weight = 0.0);
     let sum: f64 = weights.iter().sum();
     weights.iter().map(|weight| weight / sum.max(1e-12)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEVELS: [f64; 3] = [0.1, 0.5, 0.9];
+
+    fn recent(quiet: f64, during: f64, event_days: i64) -> Recent {
+        let mut recent = Recent::default();
+        (0..100).for_each(|_| recent.add(false, quiet, 1.0, 0));
+        (0..event_days).for_each(|day| recent.add(true, during, 1.0, (day + 1) * DAY_US));
+        recent
+    }
+
+    #[test]
+    fn the_better_family_counts_more_and_within_events_the_better_there() {
+        let parts = [Part::new(recent(0.1, 0.3, 20), 1.0, &[]), Part::new(recent(0.12, 0.2, 20), 1.0, &[])];
+        let (quiet, during) = (weights(&parts, false), weights(&parts, true));
+        assert!(quiet[0] > quiet[1] && during[1] > during[0], "{quiet:?} {during:?}");
+        assert!((quiet.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+        // One day with events changes little.
+        let parts = [Part::new(recent(0.1, 0.3, 1), 1.0, &[]), Part::new(recent(0.12, 0.2, 1), 1.0, &[])];
+        let [first, second] = weights(&parts, true)[..] else { panic!("two parts") };
+        assert!(first > second, "{first} {second}");
+        let hopeless = [Part::new(recent(0.1, 0.1, 9), 1.0, &[]), Part::new(recent(0.3, 0.3, 9), 1.0, &[])];
+        assert_eq!(weights(&hopeless, false), [1.0, 0.0]);
+        let unknown = [Part::new(Recent::default(), 1.0, &[]), Part::new(Recent::default(), 0.5, &[])];
+        assert_eq!(weights(&unknown, false), [2.0 / 3.0, 1.0 / 3.0]);
+    }
+
+    #[test]
+    fn quantiles_are_averaged_and_move_with_the_anchor() {
+        let part = |values: [f32; 6]| Part::new(recent(0.1, 0.1, 1), 1.0, &values);
+        let parts = [part([90.0, 100.0, 110.0, 90.0, 100.0, 110.0]), part([80.0, 100.0, 130.0, 80.0, 100.0, 130.0])];
+        let mut blend = Blend::default();
+        let over = |blend: &Blend, base: f64, now: i64| {
+            blend.over(&[base, base], &[false, false], (now, 1), &LEVELS, Stretch([1.0; 2]))
+        };
+        assert!(over(&blend, log(100.0), 0).is_none());
+        blend.join(0, &parts, &[log(100.0); 2], &[false, false], 3);
+        let values = over(&blend, log(100.0), 0).expect("joined");
+        // Geometric means of 91 and 81, of 111 and 131 (the log scale adds one).
+        for (value, expected) in values.iter().zip([84.85, 100.0, 119.6]) {
+            assert!((value - expected).abs() < 0.1, "{values:?}");
+        }
+        let doubled = over(&blend, log(200.0), 1).expect("joined");
+        assert!((doubled[1] - 200.0).abs() < 0.1, "{doubled:?}");
+    }
+
+    #[test]
+    fn intervals_widen_until_four_of_five_values_are_within() {
+        let mut stretch = Stretch::default();
+        for turn in 0..40_000 {
+            // Values are spread evenly from -1 to 1 around 10; the interval starts too narrow.
+            let actual = 10.0 + f64::from(turn * 7919 % 2_001) / 1_000.0 - 1.0;
+            let half = 0.6 * stretch.of(false);
+            #[expect(clippy::cast_possible_truncation, reason = "a test")]
+            stretch.adapt(false, &LEVELS, &[(10.0 - half) as f32, 10.0, (10.0 + half) as f32], actual);
+        }
+        assert!((0.6 * stretch.of(false) - 0.8).abs() < 0.05, "{stretch:?}");
+        assert!((stretch.of(true) - FIRST_STRETCH).abs() < 1e-9);
+    }
 }

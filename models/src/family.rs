@@ -12,8 +12,6 @@ use crate::seasonal_naive::SeasonalNaive;
 use crate::{History, ModelError};
 
 const DAY_US: i64 = 86_400_000_000;
-/// Fits of the slower families within a length of history.
-const REFITS: i64 = 250;
 const EVENTS_AHEAD_US: i64 = 15 * DAY_US;
 
 /// A fitted model of one series.
@@ -33,7 +31,7 @@ pub trait Model {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
-    /// A weighted mean of all the others.
+    /// A weighted mean of the ridges and the boosted quantiles.
     Ensemble,
     /// Multiplicative ridge with event response.
     RidgeEvents,
@@ -81,13 +79,12 @@ impl Family {
         }
     }
 
-    /// Weight in the ensemble while nothing has matured.
-    pub(crate) fn prior(self) -> f64 {
+    /// Weight in the ensemble while nothing has matured; none for those that are measured beside it.
+    pub(crate) fn prior(self) -> Option<f64> {
         match self {
-            Self::Ensemble => 0.0,
-            Self::RidgeEvents | Self::RidgeLong => 1.0,
-            Self::Boosted | Self::AugursMstlEts => 0.5,
-            Self::SeasonalNaive => 0.2,
+            Self::RidgeEvents | Self::RidgeLong => Some(1.0),
+            Self::Boosted => Some(0.5),
+            Self::Ensemble | Self::AugursMstlEts | Self::SeasonalNaive => None,
         }
     }
 
@@ -96,12 +93,11 @@ impl Family {
         matches!(self, Self::RidgeEvents | Self::Ensemble)
     }
 
-    /// How old a model may be: the short ridge follows the load, the others take their time, longer with more history.
-    pub(crate) fn refit_after_us(self, configured_us: i64, history_us: i64) -> i64 {
+    /// How old a model may be: the short ridge follows the load, the others take a day.
+    pub(crate) fn refit_after_us(self, configured_us: i64) -> i64 {
         match self {
-            Self::Ensemble | Self::RidgeEvents => configured_us,
-            Self::SeasonalNaive | Self::AugursMstlEts => configured_us.max(DAY_US),
-            Self::RidgeLong | Self::Boosted => configured_us.max(DAY_US).max(history_us / REFITS),
+            Self::Ensemble | Self::RidgeEvents | Self::AugursMstlEts => configured_us,
+            Self::SeasonalNaive | Self::RidgeLong | Self::Boosted => configured_us.max(DAY_US),
         }
     }
 
@@ -110,7 +106,7 @@ impl Family {
     /// # Errors
     /// When the history is too short or has nothing but gaps.
     pub(crate) fn fit(self, training: &Training<'_>, previous: Option<&Fitted>) -> Result<Fitted, ModelError> {
-        let Training { history, book, horizon_steps, shares } = *training;
+        let Training { history, book, horizon_steps, shares, short, long } = *training;
         let now_us = history.end_us();
         // Only what a fit can rest on, or what it will be asked for, needs a column.
         let known = || book.known(now_us, history.start_us(), now_us + EVENTS_AHEAD_US);
@@ -120,10 +116,20 @@ impl Family {
             (Self::RidgeLong, _) => Fitted::Ridge(Ridge::fit(history, &known(), Memory::Long)?),
             (Self::SeasonalNaive, _) => Fitted::SeasonalNaive(SeasonalNaive::fit(history)?),
             (Self::AugursMstlEts, _) => Fitted::Mstl(Mstl::fit(history, horizon_steps)?),
-            (Self::Boosted, Some(Fitted::Learned(previous))) => {
-                Fitted::Learned(Box::new(Learned::fit(history, book, horizon_steps, Some(previous))?))
+            (Self::Boosted, previous) => {
+                let previous = previous.and_then(|fitted| match fitted {
+                    Fitted::Learned(learned) => Some(&**learned),
+                    _ => None,
+                });
+                let ridge = |fitted: Option<&Fitted>| match fitted {
+                    Some(Fitted::Ridge(ridge)) => Some(ridge.clone()),
+                    _ => None,
+                };
+                let (Some(short), long) = (ridge(short), ridge(long)) else {
+                    return Err(ModelError::Fit { family: "boosted", problem: "no ridge to learn on".to_owned() });
+                };
+                Fitted::Learned(Box::new(Learned::fit(history, book, horizon_steps, (short, long), previous)?))
             }
-            (Self::Boosted, _) => Fitted::Learned(Box::new(Learned::fit(history, book, horizon_steps, None)?)),
         })
     }
 }
@@ -136,16 +142,18 @@ pub(crate) struct Training<'a> {
     pub(crate) horizon_steps: usize,
     /// What each family counts for by now.
     pub(crate) shares: &'a Shares,
+    /// The newest ridges, which trees are grown on.
+    pub(crate) short: Option<&'a Fitted>,
+    pub(crate) long: Option<&'a Fitted>,
 }
 
 impl Fitted {
     /// Medians and widths behind the end of the history.
     pub(crate) fn predict(&self, history: &History, events: &[&KnownEvent], steps: usize) -> Centres {
-        let even = |medians: Vec<f64>| Centres { widths: vec![1.0; medians.len()], medians };
         match self {
-            Self::Ridge(model) => even(model.predict(history, events, steps)),
-            Self::SeasonalNaive(model) => even(model.predict(history, events, steps)),
-            Self::Mstl(model) => even(model.predict(history, events, steps)),
+            Self::Ridge(model) => Centres::even(model.predict(history, events, steps)),
+            Self::SeasonalNaive(model) => Centres::even(model.predict(history, events, steps)),
+            Self::Mstl(model) => Centres::even(model.predict(history, events, steps)),
             Self::Learned(model) => model.predict(history, events, steps),
             // Its path comes from those of the others.
             Self::Ensemble(_) => Centres::default(),

@@ -28,6 +28,8 @@ const HOUR_US: i64 = 3_600_000_000;
 const FIRST_DAYS: i64 = 7;
 /// A history that is read at once is gone through in this many parts, each with a ridge of its own.
 const PARTS: i64 = 40;
+/// Trees are grown anew after this part of the history's length.
+const TRAININGS: i64 = 50;
 /// A ridge of years is worth its time from this much history on.
 const LONG_FROM_DAYS: i64 = 90;
 /// Origins that a training set aims at.
@@ -60,11 +62,14 @@ struct Base {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Learned {
     horizon_steps: usize,
+    step_us: i64,
     stride: i64,
     bases: VecDeque<Base>,
     examples: Examples,
     /// Every step before has given its rows.
     done_us: i64,
+    /// When the trees were grown.
+    trained_us: i64,
     model: Option<Boosted>,
 }
 
@@ -74,6 +79,7 @@ impl Learned {
         history: &History,
         book: &EventBook,
         horizon_steps: usize,
+        (short, long): (Ridge, Option<Ridge>),
         previous: Option<&Learned>,
     ) -> Result<Self, ModelError> {
         let mut learned = match previous {
@@ -82,10 +88,18 @@ impl Learned {
         };
         let now_us = history.end_us();
         let part_us = ((now_us - learned.done_us) / PARTS).max(DAY_US);
-        while learned.done_us < now_us {
-            learned.advance(history, book, (learned.done_us + part_us).min(now_us))?;
+        while learned.done_us < now_us - part_us {
+            let to_us = learned.done_us + part_us;
+            learned.learn_until(history, book, to_us);
+            learned.stand_on(Base::fit(history, book, to_us)?);
         }
-        learned.train(history)?;
+        learned.learn_until(history, book, now_us);
+        learned.stand_on(Base { at_us: now_us, short, long });
+        let due_us = ((now_us - history.start_us()) / TRAININGS).max(DAY_US);
+        if now_us.saturating_sub(learned.trained_us) >= due_us {
+            learned.train(history)?;
+            learned.trained_us = now_us;
+        }
         Ok(learned)
     }
 
@@ -97,16 +111,18 @@ impl Learned {
         let base = Base::fit(history, book, done_us)?;
         Ok(Self {
             horizon_steps,
+            step_us,
             stride,
             bases: VecDeque::from([base]),
             examples: Examples::default(),
             done_us,
+            trained_us: i64::MIN,
             model: None,
         })
     }
 
-    /// Adds the rows of the steps up to `to_us`, then a ridge for the origins behind them.
-    fn advance(&mut self, history: &History, book: &EventBook, to_us: i64) -> Result<(), ModelError> {
+    /// Adds the rows of the steps up to `to_us`.
+    fn learn_until(&mut self, history: &History, book: &EventBook, to_us: i64) {
         let step_us = history.step_us();
         let horizon_us = step_us * i64::try_from(self.horizon_steps).unwrap_or(0);
         let every_us = if step_us >= DAY_US { step_us } else { self.stride * HOUR_US };
@@ -130,12 +146,16 @@ impl Learned {
             }
             origin_us += every_us;
         }
-        self.bases.push_back(Base::fit(&history.until(to_us, i64::MAX), book, to_us)?);
-        while self.bases.get(1).is_some_and(|next| next.at_us <= to_us - horizon_us) {
+        self.done_us = to_us;
+    }
+
+    /// Ridges for the origins from now on; those that no row needs any more go.
+    fn stand_on(&mut self, base: Base) {
+        let horizon_us = self.step_us * i64::try_from(self.horizon_steps).unwrap_or(0);
+        while self.bases.get(1).is_some_and(|next| next.at_us <= base.at_us - horizon_us) {
             self.bases.pop_front();
         }
-        self.done_us = to_us;
-        Ok(())
+        self.bases.push_back(base);
     }
 
     fn train(&mut self, history: &History) -> Result<(), ModelError> {

@@ -10,6 +10,7 @@ mod ensemble;
 mod error;
 mod event;
 mod family;
+mod histogram;
 mod history;
 mod learned;
 mod mstl;

@@ -21,6 +21,9 @@ const DAILY_LEVEL_DAYS: i64 = 35;
 /// Penalty on the squared difference of the level between days, for each row of a day.
 const LEVEL_PENALTY: f64 = 0.5;
 const SEASON_PENALTY: f64 = 0.3;
+/// Penalty on the first harmonic of the year when two years were seen, for each row of a day.
+const YEAR_PENALTY: f64 = 1.0;
+const TWO_YEARS_DAYS: f64 = 730.5;
 /// Penalty on the squared distance of a response from its prior, for each row of an hour.
 const EVENT_PENALTY: f64 = 0.3;
 /// Residuals beyond this many robust deviations count less (Huber).
@@ -41,10 +44,14 @@ pub(crate) enum Memory {
 }
 
 impl Memory {
-    const fn half_life_days(self) -> f64 {
+    /// After how many days a row counts half: outside and within events, which are rare and change less.
+    fn half_lives_days(self, history_days: f64) -> (f64, f64) {
         match self {
-            Self::Short => 10.0,
-            Self::Long => 180.0,
+            Self::Short => (10.0, 10.0),
+            Self::Long => {
+                let half_life = (history_days / 6.0).max(180.0);
+                (half_life, 2.0 * half_life)
+            }
         }
     }
 
@@ -76,6 +83,7 @@ pub(crate) struct Ridge {
 
 /// The rows of a fit. The level's two cells are kept as a position; the rest of a row is dense.
 struct Rows {
+    seasonal: Season,
     width: usize,
     /// Where the level may turn, in days since the first row, ascending.
     knots: Vec<f64>,
@@ -197,7 +205,7 @@ impl Model for Ridge {
 
     fn parameters(&self) -> serde_json::Value {
         serde_json::json!({
-            "half_life_days": self.memory.half_life_days(), "season": self.seasonal,
+            "memory": self.memory, "season": self.seasonal,
             "events": self.columns, "response": self.response,
         })
     }
@@ -218,6 +226,7 @@ impl Rows {
         let knots = knots((history.end_us() - from_us).div_euclid(DAY_US) + 1);
         let width = seasonal.width() + columns.len();
         let mut rows = Self {
+            seasonal,
             width,
             knots,
             level: Vec::new(),
@@ -228,6 +237,7 @@ impl Rows {
         };
         let mut response = vec![0.0; columns.len()];
         let acting = columns.acting(events);
+        let (half_life, event_half_life) = memory.half_lives_days((history.end_us() - from_us) as f64 / DAY_US as f64);
         let mut knot = 0;
         for (at_us, value) in history.last(steps) {
             let Some(value) = value else { continue };
@@ -244,7 +254,8 @@ impl Rows {
             rows.in_event.push(response.iter().any(|cell| *cell > 0.0));
             rows.targets.push(log(value));
             let age_days = (history.end_us() - at_us) as f64 / DAY_US as f64;
-            rows.weights.push(0.5_f64.powf(age_days / memory.half_life_days()));
+            let half_life = if rows.in_event.last() == Some(&true) { event_half_life } else { half_life };
+            rows.weights.push(0.5_f64.powf(age_days / half_life));
         }
         rows
     }
@@ -259,6 +270,7 @@ impl Rows {
     ) -> Result<Vec<f64>, ModelError> {
         #[expect(clippy::cast_precision_loss, reason = "steps of a day")]
         let day_rows = (DAY_US / history.step_us()).max(1) as f64;
+        let days = self.knots.last().copied().unwrap_or_default().max(1.0);
         let knots = self.knots.len();
         let size = knots + self.width;
         let mut huber = vec![1.0; self.targets.len()];
@@ -273,7 +285,11 @@ impl Rows {
                 *cell(&mut normal, size, knot, knot - 1) -= penalty;
             }
             for column in 0..seasonal {
-                *cell(&mut normal, size, knots + column, knots + column) += SEASON_PENALTY;
+                let penalty = self.seasonal.harmonic_of_year(column).map_or(SEASON_PENALTY, |harmonic| {
+                    // A year that was seen once proves little, least of all its finer turns.
+                    YEAR_PENALTY * day_rows * (harmonic * TWO_YEARS_DAYS / days).powi(2)
+                });
+                *cell(&mut normal, size, knots + column, knots + column) += penalty;
             }
             let penalty = EVENT_PENALTY * (day_rows / 24.0).max(1.0);
             for (column, prior) in columns.prior().into_iter().enumerate() {

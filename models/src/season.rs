@@ -13,7 +13,7 @@ const WEEKEND: usize = 4;
 const WEEKLY: usize = 3;
 /// Harmonics of a weekday's own profile.
 const WEEKDAY: usize = 4;
-const YEARLY: usize = 4;
+const YEARLY: usize = 10;
 /// Harmonics of the year that bend those of the day.
 const YEARLY_BY_DAY: usize = 2;
 const WEEKLY_FROM_US: i64 = 21 * DAY_US;
@@ -57,6 +57,14 @@ impl Season {
         let weekdays = if self.weekdays { 7 * (1 + if self.daily { 2 * WEEKDAY } else { 0 }) } else { 0 };
         let by_day = if self.daily { 4 * YEARLY_BY_DAY * YEARLY_BY_DAY } else { 0 };
         within_day + 1 + weekly + weekdays + if self.yearly { 2 * YEARLY + by_day } else { 0 }
+    }
+
+    /// Which harmonic of the year a regressor is, counted from 1; none for the others.
+    pub(crate) fn harmonic_of_year(self, column: usize) -> Option<f64> {
+        let by_day = if self.daily { 4 * YEARLY_BY_DAY * YEARLY_BY_DAY } else { 0 };
+        let first = self.width().saturating_sub(2 * YEARLY + by_day);
+        let harmonic = column.checked_sub(first).map(|at| at / 2).filter(|at| self.yearly && *at < YEARLY)?;
+        u32::try_from(harmonic + 1).ok().map(f64::from)
     }
 
     /// The regressors of one step, appended.

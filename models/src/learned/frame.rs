@@ -57,9 +57,9 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The base's forecast without events, on the log scale.
+    /// The base's forecast, on the log scale.
     pub(super) fn base(&self, step: usize) -> f64 {
-        self.path.without_events(step)
+        self.path.full(step)
     }
 
     /// The columns of one step, appended.
@@ -74,7 +74,8 @@ impl<'a> Frame<'a> {
         let lag = |lag_us: i64| self.history.at(lag_us).map_or(f64::NAN, |value| log(value) - base);
         let (day_us, week_us) = (back_to(DAY_US), back_to(7 * DAY_US));
         let weeks: Vec<f64> = (0..4).map(|k| lag(week_us - k * 7 * DAY_US)).filter(|lag| lag.is_finite()).collect();
-        let of_year = if self.ridge.knows_years() { at_us.rem_euclid(YEAR_US) as f64 / DAY_US as f64 } else { f64::NAN };
+        let of_year =
+            if self.ridge.knows_years() { at_us.rem_euclid(YEAR_US) as f64 / DAY_US as f64 } else { f64::NAN };
         let short = self.short.as_ref().map_or(f64::NAN, |path| path.full(step) - base);
         let numbers = [
             hours(at_us - origin_us),
@@ -88,7 +89,7 @@ impl<'a> Frame<'a> {
             self.level_day - base,
             self.level_week - base,
             self.last_hour,
-            self.path.full(step) - base,
+            self.path.full(step) - self.path.without_events(step),
             short,
             self.level_day - self.level_week,
             self.ridge.response_at(&self.acting, day_us, step_us),
@@ -105,7 +106,8 @@ impl<'a> Frame<'a> {
         let distance = |event: &KnownEvent| (event.starts_at_us - to_us).max(from_us - event.ends_at_us).max(0);
         let near = self.events.iter().filter(|event| distance(event) < NEAR_US);
         let active = self.events.iter().filter(|event| distance(event) == 0).count() as f64;
-        let to_come = self.events.iter().map(|event| event.starts_at_us - from_us).filter(|us| (0..NEAR_US).contains(us));
+        let to_come =
+            self.events.iter().map(|event| event.starts_at_us - from_us).filter(|us| (0..NEAR_US).contains(us));
         let next = to_come.min().map_or(f64::NAN, hours);
         let since = self.events.iter().map(|event| from_us - event.ends_at_us).filter(|us| (0..NEAR_US).contains(us));
         let since = since.min().map_or(f64::NAN, hours);
