@@ -1,8 +1,6 @@
 //! A history as if the forecaster had been there: the engine is told of each step in order, as the service tells it,
 //! and every forecast is scored on the steps that came behind it.
 
-use std::panic::resume_unwind;
-
 use headroom_models::score::{Sums, seasonal_scale};
 use headroom_models::{Abstention, Engine, EngineConfig, Family, ForecastSet, KnownEvent, ModelError};
 use headroom_proto::WorkloadId;
@@ -11,7 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::signals::{Added, SignalBook};
 
-const DAY_US: i64 = 86_400_000_000;
+const HOUR_US: i64 = 3_600_000_000;
+const DAY_US: i64 = 24 * HOUR_US;
 
 /// A regular series.
 #[derive(Clone, Copy, Debug)]
@@ -64,8 +63,9 @@ pub struct ModelScores {
 /// Name of the engine as it is served, champion and challengers together.
 pub const SERVED: &str = "headroom";
 
-/// Runs the engine over a series and scores it, and each family of models alone beside it. `observer` sees every
-/// forecast or abstention of the served engine, in order, with its origin. Origins from `score_from_us` on count.
+/// Runs the engine over a series and scores what it serves, and beside it each family of models at full hours. `observer`
+/// sees every forecast or abstention of the served engine, in order, with its origin. Origins from `score_from_us` on
+/// count.
 ///
 /// # Errors
 /// When a setting is out of range or the series does not fit the step.
@@ -74,27 +74,14 @@ pub fn rolling(
     events: &[KnownEvent],
     config: &EngineConfig,
     score_from_us: i64,
-    mut observer: impl FnMut(i64, Result<&ForecastSet, &Abstention>),
+    observer: impl FnMut(i64, Result<&ForecastSet, &Abstention>),
 ) -> Result<Vec<ModelScores>, ModelError> {
-    let config = EngineConfig { step_us: series.step_us, ..config.clone() };
-    let served = Engine::try_new(config.clone())?;
+    let engine = Engine::try_new(EngineConfig { step_us: series.step_us, ..config.clone() })?;
     if series.start_us.rem_euclid(series.step_us) != 0 {
         let problem = format!("{} is not a multiple of the step", series.start_us);
         return Err(ModelError::Setting { setting: "start_us", problem });
     }
-    let alone = Family::ALL.into_iter().map(|family| Ok((family.name(), Engine::of_family(config.clone(), family)?)));
-    let alone = alone.collect::<Result<Vec<_>, ModelError>>()?;
-    let judge = Judge::new(series, events, &served, score_from_us);
-    Ok(std::thread::scope(|scope| {
-        let judge = &judge;
-        let families: Vec<_> = alone
-            .into_iter()
-            .map(|(name, engine)| scope.spawn(move || judge.run(name, engine, &mut |_, _| ())))
-            .collect();
-        let mut scores = vec![judge.run(SERVED, served, &mut observer)];
-        scores.extend(families.into_iter().map(|family| family.join().unwrap_or_else(|panic| resume_unwind(panic))));
-        scores
-    }))
+    Ok(Judge::new(series, events, &engine, score_from_us).run(engine, observer))
 }
 
 /// The series, and what a forecast of it is scored by.
@@ -122,42 +109,62 @@ impl<'a> Judge<'a> {
     /// As the service does: a step without a value is a window that never came, and makes no forecast.
     fn run(
         &self,
-        model: &str,
         mut engine: Engine,
-        observer: &mut dyn FnMut(i64, Result<&ForecastSet, &Abstention>),
-    ) -> ModelScores {
+        mut observer: impl FnMut(i64, Result<&ForecastSet, &Abstention>),
+    ) -> Vec<ModelScores> {
         self.events.iter().for_each(|event| engine.signal(event.clone()));
-        let (mut all, mut during_events) = (Sums::default(), Sums::default());
+        let mut tally = Tally { served: Totals::default(), families: Family::ALL.map(|_| Totals::default()) };
         for (step, value) in self.series.values.iter().enumerate().filter(|(_, value)| !value.is_nan()) {
             let start_us = self.series.start_us + self.series.step_us * i64::try_from(step).unwrap_or(i64::MAX);
             engine.observe(start_us, *value);
             let origin_us = start_us + self.series.step_us;
             let forecast = engine.forecast();
             observer(origin_us, forecast.as_ref());
-            if let Ok(set) = forecast
-                && origin_us >= self.score_from_us
-            {
-                self.score(&set, step + 1, &mut all, &mut during_events);
+            let Some(set) = forecast.ok().filter(|_| origin_us >= self.score_from_us) else { continue };
+            self.score(&set.levels, &set.values, step + 1, &mut tally.served);
+            if origin_us.rem_euclid(HOUR_US.max(self.series.step_us)) == 0 {
+                for (name, values) in engine.last_forecasts() {
+                    let families = Family::ALL.iter().zip(&mut tally.families);
+                    for (_, totals) in families.filter(|(family, _)| family.name() == name) {
+                        self.score(&set.levels, values, step + 1, totals);
+                    }
+                }
             }
         }
-        scores(model, &all, &during_events, self.scale)
+        let served = [(SERVED, &tally.served)];
+        let families = Family::ALL.iter().map(|family| family.name()).zip(&tally.families);
+        served.into_iter().chain(families).map(|(model, totals)| scores(model, totals, self.scale)).collect()
     }
 
-    fn score(&self, set: &ForecastSet, first: usize, all: &mut Sums, during_events: &mut Sums) {
+    fn score(&self, levels: &[f64], values: &[f32], first: usize, totals: &mut Totals) {
         let came = self.series.values.iter().zip(&self.event_steps).skip(first);
-        for (quantiles, (actual, is_event)) in set.values.chunks_exact(set.levels.len().max(1)).zip(came) {
+        for (quantiles, (actual, is_event)) in values.chunks_exact(levels.len().max(1)).zip(came) {
             if actual.is_nan() {
                 continue;
             }
-            all.add(&set.levels, quantiles, *actual);
+            totals.all.add(levels, quantiles, *actual);
             if *is_event {
-                during_events.add(&set.levels, quantiles, *actual);
+                totals.during_events.add(levels, quantiles, *actual);
             }
         }
     }
 }
 
-fn scores(model: &str, all: &Sums, during_events: &Sums, scale: f64) -> ModelScores {
+/// What one model is scored by.
+#[derive(Clone, Copy, Debug, Default)]
+struct Totals {
+    all: Sums,
+    during_events: Sums,
+}
+
+/// Of what is served, and of each family, in the order of [`Family::ALL`].
+struct Tally {
+    served: Totals,
+    families: [Totals; Family::ALL.len()],
+}
+
+fn scores(model: &str, totals: &Totals, scale: f64) -> ModelScores {
+    let Totals { all, during_events } = totals;
     let finite = |score: f64| score.is_finite().then_some(score);
     ModelScores {
         model: model.to_owned(),

@@ -16,8 +16,8 @@ pub struct EngineConfig {
     pub levels: Vec<f64>,
     /// No forecast before this much history.
     pub min_history_us: i64,
-    /// What a model is fitted on at the most.
-    pub history_us: i64,
+    /// What a model is fitted on at the most: 25,000 steps are 12 weeks of 5 minutes or nearly 3 years of hours.
+    pub history_steps: usize,
     /// A model of this age is fitted anew.
     pub refit_after_us: i64,
     /// A model is fitted anew, and its forecasts are suspect, when the last day's loss is this many times that of the
@@ -35,7 +35,7 @@ impl Default for EngineConfig {
             horizon_steps: 288,
             levels: vec![0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99],
             min_history_us: 7 * 24 * HOUR_US,
-            history_us: 28 * 24 * HOUR_US,
+            history_steps: 25_000,
             refit_after_us: 6 * HOUR_US,
             accuracy_factor: 2.0,
             promote_below: 0.9,
@@ -59,8 +59,10 @@ impl EngineConfig {
         if self.min_history_us < 2 * 86_400_000_000 {
             return refuse("min_history_us", "must be two days or more");
         }
-        if self.history_us < self.min_history_us {
-            return refuse("history_us", "must not be shorter than min_history_us");
+        if i64::try_from(self.history_steps)
+            .map_or(true, |steps| steps.saturating_mul(self.step_us) < self.min_history_us)
+        {
+            return refuse("history_steps", "must hold min_history_us");
         }
         if self.refit_after_us < self.step_us {
             return refuse("refit_after_us", "must not be shorter than a step");

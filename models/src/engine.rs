@@ -153,9 +153,8 @@ impl Engine {
     /// When a setting is out of range.
     pub fn try_new(config: EngineConfig) -> Result<Self, ModelError> {
         config.check()?;
-        let limit = usize::try_from(config.history_us / config.step_us).unwrap_or(1);
         Ok(Self {
-            history: History::new(config.step_us, limit),
+            history: History::new(config.step_us, config.history_steps),
             book: EventBook::default(),
             tracks: Family::ALL.iter().map(|family| Track::new(*family, &config)).collect(),
             blend: Blend::default(),
@@ -214,7 +213,7 @@ impl Engine {
         for track in &mut self.tracks {
             notes.extend(track.mature(start_us, actual, &self.config.levels).map(Note::Scored));
         }
-        if self.has_enough() {
+        if self.length_us() >= self.config.min_history_us {
             self.refit(&mut notes);
             self.promote(&mut notes);
         }
@@ -227,9 +226,10 @@ impl Engine {
     /// An abstention, with its reason.
     pub fn forecast(&mut self) -> Result<ForecastSet, Abstention> {
         let abstain = |reason: String| Err(Abstention { reason });
-        if !self.has_enough() {
-            let needed = self.config.min_history_us / HOUR_US;
-            return abstain(format!("less than {needed} hours of history"));
+        let served = self.tracks.first().map_or(0, |champion| champion.family.min_history_us(self.config.step_us));
+        let needed_us = served.max(self.config.min_history_us);
+        if self.length_us() < needed_us {
+            return abstain(format!("less than {} hours of history", needed_us / HOUR_US));
         }
         let gaps = self.history.gaps(12);
         if gaps > MAX_RECENT_GAPS {
@@ -325,8 +325,8 @@ impl Engine {
         known.iter().any(|event| event.flags(start_us, step_us))
     }
 
-    fn has_enough(&self) -> bool {
-        self.history.end_us() - self.history.start_us() >= self.config.min_history_us
+    fn length_us(&self) -> i64 {
+        self.history.end_us() - self.history.start_us()
     }
 
     fn verdict(&self) -> (Verdict, String) {
@@ -357,6 +357,9 @@ impl Engine {
             let (short, long) =
                 bases.map(|_| (ridge(Family::RidgeEvents), ridge(Family::RidgeLong))).unwrap_or_default();
             let Some(track) = self.tracks.get_mut(place) else { continue };
+            if now_us - self.history.start_us() < track.family.min_history_us(self.config.step_us) {
+                continue;
+            }
             let is_champion = place == 0;
             let age_us = now_us.saturating_sub(track.fitted_at_us);
             let limit_us = track.family.refit_after_us(self.config.refit_after_us);

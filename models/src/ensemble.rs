@@ -15,11 +15,11 @@ use crate::score::at_level;
 
 const DAY_US: i64 = 86_400_000_000;
 /// Power of the inverse loss.
-const POWER: f64 = 6.0;
+const POWER: f64 = 8.0;
 /// Weights below this share of the largest are dropped.
 const LEAST: f64 = 0.1;
-/// Loss is forgotten by half in a week; within events, in a week of hours with events.
-const KEPT_PER_HOUR: f64 = 0.995_882;
+/// Loss is forgotten by half in three days; within events, in as many hours with events.
+const KEPT_PER_HOUR: f64 = 0.990_419;
 /// Days with events after which their own loss counts as much as that of all steps.
 const EVENT_DAYS: f64 = 5.0;
 /// Averages of intervals are narrower than what they average: the first guess.
@@ -64,16 +64,18 @@ impl Recent {
         }
     }
 
-    /// Pinball loss over actual, on the log scale; none when nothing has matured. That of events leans on that of all
+    /// Pinball loss over actual, on the log scale; none when nothing has matured. That of events leans on that of quiet
     /// steps as long as few days with events were seen.
     fn loss_log(&self, event: bool) -> Option<f64> {
-        let [_, pinball] = self.pinball;
-        let [_, actual] = self.actual;
-        let all = self.pinball.iter().sum::<f64>() / self.actual.iter().sum::<f64>();
-        let all = all.is_finite().then(|| all.max(1e-9).ln())?;
-        let during = (pinball / actual).max(1e-9).ln();
-        let share = self.event_days / (self.event_days + EVENT_DAYS);
-        Some(if event && during.is_finite() { share * during + (1.0 - share) * all } else { all })
+        let ([quiet, during], [quiet_actual, during_actual]) = (self.pinball, self.actual);
+        let log = |pinball: f64, actual: f64| (actual > 0.0).then(|| (pinball / actual).max(1e-9).ln());
+        match (log(quiet, quiet_actual), log(during, during_actual)) {
+            (Some(quiet), Some(during)) if event => {
+                let share = self.event_days / (self.event_days + EVENT_DAYS);
+                Some(share * during + (1.0 - share) * quiet)
+            }
+            (quiet, during) => quiet.or(during),
+        }
     }
 }
 

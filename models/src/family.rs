@@ -93,6 +93,15 @@ impl Family {
         matches!(self, Self::RidgeEvents | Self::Ensemble)
     }
 
+    /// No fit before this much history; the engine's own minimum counts as well.
+    #[must_use]
+    pub fn min_history_us(self, step_us: i64) -> i64 {
+        match self {
+            Self::Boosted => (14 * DAY_US).max(75 * step_us),
+            Self::Ensemble | Self::RidgeEvents | Self::RidgeLong | Self::SeasonalNaive | Self::AugursMstlEts => 0,
+        }
+    }
+
     /// How old a model may be: the short ridge follows the load, the others take a day.
     pub(crate) fn refit_after_us(self, configured_us: i64) -> i64 {
         match self {
@@ -119,7 +128,7 @@ impl Family {
             (Self::Boosted, previous) => {
                 let previous = previous.and_then(|fitted| match fitted {
                     Fitted::Learned(learned) => Some(&**learned),
-                    _ => None,
+                    Fitted::Ridge(_) | Fitted::SeasonalNaive(_) | Fitted::Mstl(_) | Fitted::Ensemble(_) => None,
                 });
                 let ridge = |fitted: Option<&Fitted>| match fitted {
                     Some(Fitted::Ridge(ridge)) => Some(ridge.clone()),

@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 
 const STEP_US: i64 = 900_000_000;
 const DAY: i64 = 96;
-const HISTORY: i64 = 15 * DAY;
+const HISTORY: i64 = 20 * DAY;
 
 fn config() -> EngineConfig {
     EngineConfig { step_us: STEP_US, horizon_steps: 96, ..EngineConfig::default() }
@@ -123,10 +123,10 @@ fn the_same_input_gives_the_same_forecasts() {
 fn the_future_moves_no_forecast() {
     for family in Family::ALL {
         let values = rhythm(3, 1.0);
-        let until = usize::try_from(12 * DAY).expect("small") - 1;
+        let until = usize::try_from(17 * DAY).expect("small") - 1;
         let mut other = engine(family);
         // Announced at the end of the span: known to no origin within it.
-        other.signal(event(12, 13));
+        other.signal(event(17, 18));
         let told = forecasts(&mut other, 0, &values[..until]);
         assert!(told == forecasts(&mut engine(family), 0, &values[..until]), "{}: an announcement", family.name());
         let mut changed = values.clone();
@@ -143,8 +143,9 @@ fn forecasts_scale_with_the_load() {
         let (small, large) = (forecasts(&mut engine(family), 0, &small), forecasts(&mut engine(family), 0, &large));
         assert_eq!(small.len(), large.len());
         for (small, large) in medians(&small[small.len() - 1]).into_iter().zip(medians(&large[large.len() - 1])) {
-            // Equal but for ln(1 + x) at 1,000, and the penalties that are not scaled.
-            assert!((large / small / 8.0 - 1.0).abs() < 0.005, "{}: {small} and {large}", family.name());
+            // Equal but for ln(1 + x) at 1,000, and the penalties that are not scaled; trees jump at the edges of bins.
+            let tolerance = if matches!(family, Family::Boosted | Family::Ensemble) { 0.02 } else { 0.005 };
+            assert!((large / small / 8.0 - 1.0).abs() < tolerance, "{}: {small} and {large}", family.name());
         }
     }
 }
@@ -154,10 +155,11 @@ fn a_short_history_makes_it_abstain() {
     for family in Family::ALL {
         let mut engine = engine(family);
         let values = rhythm(5, 1.0);
-        let enough = usize::try_from(7 * DAY).expect("small");
+        let first = (7 * DAY).max(family.min_history_us(STEP_US) / STEP_US);
+        let enough = usize::try_from(first).expect("small");
         assert!(forecasts(&mut engine, 0, &values[..enough - 1]).is_empty(), "{}", family.name());
         assert!(engine.forecast().expect_err("too short").reason.contains("hours of history"), "{}", family.name());
-        assert_eq!(forecasts(&mut engine, 7 * DAY - 1, &values[enough - 1..enough]).len(), 1, "{}", family.name());
+        assert_eq!(forecasts(&mut engine, first - 1, &values[enough - 1..enough]).len(), 1, "{}", family.name());
     }
 }
 
@@ -165,9 +167,9 @@ fn a_short_history_makes_it_abstain() {
 fn a_snapshot_comes_back_equal() {
     for family in Family::ALL {
         let values = rhythm(6, 1.0);
-        let half = values.len() / 3 * 2;
+        let half = values.len() / 4 * 3;
         let mut engine = engine(family);
-        engine.signal(event(1, 13));
+        engine.signal(event(1, 18));
         forecasts(&mut engine, 0, &values[..half]);
         let bytes = postcard::to_stdvec(&engine).expect("serialises");
         let mut restored: Engine = postcard::from_bytes(&bytes).expect("comes back");
