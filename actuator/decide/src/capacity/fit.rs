@@ -7,6 +7,8 @@ const WIDTH: usize = 4;
 const REWEIGHTINGS: usize = 6;
 /// Huber's constant: 95 % as good as least squares where nothing is out of the ordinary.
 const HUBER: f64 = 1.345;
+/// Of a draw.
+const DRAWN_REWEIGHTINGS: usize = 4;
 const REPLICATES: usize = 200;
 /// Windows that are drawn together.
 const BLOCK: usize = 12;
@@ -84,7 +86,7 @@ pub fn fit(samples: &[Sample], config: &LearnConfig, seed: u64) -> Result<Curve,
     }
     let by_latency = usable.iter().all(|sample| matches!(sample.busy, Busy::Latency(_)));
     let mut equations: Vec<Equation> = usable.iter().filter_map(|sample| equation(sample, by_latency)).collect();
-    let coefficients = robust(&mut equations);
+    let coefficients = robust(&mut equations, REWEIGHTINGS);
     let explained = explained(&equations, &coefficients);
     let busiest = busiest(&equations, by_latency, coefficients);
     if busiest < MIN_BUSY {
@@ -142,13 +144,17 @@ fn busiest(equations: &[Equation], by_latency: bool, coefficients: [f64; WIDTH])
 }
 
 /// Iteratively reweighted least squares; leaves the last weights in the equations.
-fn robust(equations: &mut [Equation]) -> [f64; WIDTH] {
-    let mut coefficients = nonnegative(equations.iter());
-    for _ in 0..REWEIGHTINGS {
+fn robust(equations: &mut [Equation], reweightings: usize) -> [f64; WIDTH] {
+    let mut coefficients = nonnegative(equations);
+    for _ in 0..reweightings {
         let mut residuals: Vec<f64> = equations.iter().map(|one| residual(one, &coefficients).abs()).collect();
-        residuals.sort_by(f64::total_cmp);
-        // The median of absolute residuals, scaled to a normal distribution's deviation.
-        let scale = residuals.get(residuals.len() / 2).copied().unwrap_or(0.0) / 0.6745;
+        let middle = residuals.len() / 2;
+        if middle == 0 {
+            break;
+        }
+        let (_, median, _) = residuals.select_nth_unstable_by(middle, f64::total_cmp);
+        // Scaled to a normal distribution's deviation.
+        let scale = *median / 0.6745;
         if scale <= f64::EPSILON {
             break;
         }
@@ -156,7 +162,7 @@ fn robust(equations: &mut [Equation]) -> [f64; WIDTH] {
             let distance = residual(one, &coefficients).abs() / scale;
             one.weight = if distance <= HUBER { 1.0 } else { HUBER / distance };
         }
-        coefficients = nonnegative(equations.iter());
+        coefficients = nonnegative(equations);
     }
     coefficients
 }
@@ -182,8 +188,11 @@ fn bootstrap(equations: &[Equation], by_latency: bool, seed: u64) -> [f64; 6] {
     for _ in 0..REPLICATES {
         let starts: Vec<usize> =
             (0..equations.len().div_ceil(BLOCK)).map(|_| below(&mut state, equations.len())).collect();
-        let drawn = starts.iter().flat_map(|start| equations.iter().cycle().skip(*start).take(BLOCK));
-        let found = inverse(&nonnegative(drawn.take(equations.len())), by_latency);
+        let blocks = starts.iter().flat_map(|start| equations.iter().cycle().skip(*start).take(BLOCK));
+        // Weighted anew: with the weights of the whole, which know the outliers, the interval would be too narrow.
+        let unweighted = blocks.take(equations.len()).map(|one| Equation { weight: 1.0, ..*one });
+        let mut drawn: Vec<Equation> = unweighted.collect();
+        let found = inverse(&robust(&mut drawn, DRAWN_REWEIGHTINGS), by_latency);
         if found.iter().all(|value| value.is_finite()) {
             draws.push(found);
         }
@@ -215,7 +224,7 @@ fn below(state: &mut u64, limit: usize) -> usize {
 
 /// Weighted least squares without negative coefficients: of all choices of those that may be above zero, the one that
 /// fits best. Four coefficients have sixteen.
-fn nonnegative<'a>(equations: impl Iterator<Item = &'a Equation>) -> [f64; WIDTH] {
+fn nonnegative(equations: &[Equation]) -> [f64; WIDTH] {
     let mut gram = [[0.0; WIDTH]; WIDTH];
     let mut right = [0.0; WIDTH];
     for one in equations {

@@ -52,7 +52,7 @@ fn the_law_is_found_again_from_utilisation_and_from_latency() {
 fn the_interval_holds_the_capacity_about_as_often_as_it_says() {
     let is_above_low = |seed: u64| {
         let curve = fit(&samples(300, 0.9, 0.15, false, seed), &LearnConfig::default(), seed).expect("fits");
-        // The outliers, one in forty windows and all upwards, make the units look busier than they are.
+        // Outliers, one in forty windows, are all upwards: they make the units look busier than they are.
         served(12) >= curve.interval(12).0
     };
     let held = (1..=40).filter(|seed| is_above_low(*seed)).count();
