@@ -4,13 +4,14 @@ use std::error::Error;
 
 use prost::Message;
 
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     "headroom/v1/signals.proto",
     "headroom/v1/forecasts.proto",
     "headroom/v1/plans.proto",
     "headroom/v1/actions.proto",
     "headroom/v1/processing.proto",
     "headroom/v1/services.proto",
+    "externalscaler/externalscaler.proto",
 ];
 
 fn main() -> Result<(), Box<dyn Error>> {

@@ -35,7 +35,7 @@ pub(crate) enum Command {
     /// List, approve or reject capacity plans.
     #[command(subcommand)]
     Plan(control::PlanCommand),
-    /// Return a workload to the capacity it had before an action, and pause its automation.
+    /// Undo a plan or an action with what followed from it, and pause automation of the workload.
     Rollback(control::RollbackArgs),
     /// Stop automation of a workload, or of all.
     Pause(control::SwitchArgs),

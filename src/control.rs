@@ -1,12 +1,14 @@
 //! Commands for people who watch and decide: plans, rollback, pause and resume, over gRPC to a running Headroom.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 use headroom_proto::EventTime;
 use headroom_proto::v1::actuator_service_client::ActuatorServiceClient;
 use headroom_proto::v1::{
-    ActionRecord, ActionState, ApproveRequest, ListPlansRequest, PauseRequest, PlanView, RejectRequest, RollbackRequest,
+    ActionRecord, ActionState, ApproveRequest, ListPlansRequest, PauseRequest, PlanView, RejectRequest,
+    RollbackPlanRequest,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -72,16 +74,27 @@ pub(crate) enum PlanCommand {
     },
 }
 
-/// `headroom rollback ACTION`
+/// `headroom rollback ID`
 #[derive(Debug, Args)]
 pub(crate) struct RollbackArgs {
     #[command(flatten)]
     server: ServerArgs,
-    /// The action's id.
-    action_id: String,
+    /// A plan or an action; what was done since is undone with it.
+    #[arg(required_unless_present = "since", conflicts_with = "since")]
+    id: Option<String>,
+    /// Undo all that was decided for the workload since this time, such as 2026-11-27T08:00:00Z.
+    #[arg(long, value_name = "TIME", requires = "workload", value_parser = time)]
+    since: Option<EventTime>,
+    /// The workload, with --since.
+    #[arg(long, requires = "since")]
+    workload: Option<String>,
     /// Why.
     #[arg(long, default_value = "")]
     reason: String,
+}
+
+fn time(text: &str) -> Result<EventTime, String> {
+    EventTime::parse(text).map_err(|error| error.to_string())
 }
 
 /// `headroom pause|resume [WORKLOAD]`
@@ -116,15 +129,24 @@ pub(crate) async fn plan(command: PlanCommand) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Undoes one action.
+/// Undoes a plan or an action, with what followed.
 pub(crate) async fn rollback(args: RollbackArgs) -> anyhow::Result<()> {
-    let request = RollbackRequest { action_id: args.action_id, actor: args.server.actor.clone(), reason: args.reason };
-    let action = connect(&args.server).await?.rollback(request).await.map_err(told)?.into_inner();
-    print_action(&action);
-    if action.stage != "automate" {
-        return Ok(());
+    let request = RollbackPlanRequest {
+        id: args.id.unwrap_or_default(),
+        actor: args.server.actor.clone(),
+        reason: args.reason,
+        workload: args.workload.unwrap_or_default(),
+        since_us: args.since.map_or(0, EventTime::micros),
+    };
+    let moves = connect(&args.server).await?.rollback_plan(request).await.map_err(told)?.into_inner().moves;
+    for action in &moves {
+        print_action(action);
     }
-    answer(format_args!("automation of {0} is paused: `headroom resume {0}` lets it go on", action.workload));
+    let undone = moves.iter().filter(|action| action.state() == ActionState::RolledBack && action.stage != "observe");
+    let paused: BTreeSet<&str> = undone.map(|action| action.workload.as_str()).collect();
+    for workload in paused {
+        answer(format_args!("automation of {workload} is paused: `headroom resume {workload}` lets it go on"));
+    }
     Ok(())
 }
 

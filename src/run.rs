@@ -267,6 +267,7 @@ impl Ground<'_> {
             *routes = std::mem::take(routes).add_service(handle.grpc());
             stages.actuate = Some(handle);
             self.spawn(tasks, "actuate", |shutdown| service.run(shutdown));
+            self.serve_keda(tasks, routes)?;
         }
         if self.wants(Stage::Ingest) {
             let signals = self.metrics.register(|registry| {
@@ -311,6 +312,24 @@ impl Ground<'_> {
                 ActuatorService::new(config, self.broker.clone(), self.clock.clone(), targets, registry)
             })
             .context("the actuator")
+    }
+
+    /// KEDA's external scaler, when there is something to scale: among the gRPC services, or alone where KEDA reaches it.
+    fn serve_keda(&self, tasks: &mut JoinSet<anyhow::Result<()>>, routes: &mut Routes) -> anyhow::Result<()> {
+        let (config, folder) = (&self.config.actuate, self.data_dir.folder("target")?);
+        let Some(scaler) = self.metrics.register(|registry| config.external_scaler(&folder, registry)) else {
+            return Ok(());
+        };
+        let Some(address) = config.keda_listen.clone() else {
+            *routes = std::mem::take(routes).add_service(scaler);
+            return Ok(());
+        };
+        let shutdown = self.shutdown.clone();
+        tasks.spawn(async move {
+            let listener = serve::bind(&address, "actuate.keda_listen").await?;
+            serve::grpc(listener, Routes::new(scaler), shutdown).await
+        });
+        Ok(())
     }
 
     fn replay(&self, stages: &Stages, tasks: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<Option<ReplayHandle>> {

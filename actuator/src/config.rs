@@ -26,6 +26,9 @@ pub struct ActuatorConfig {
     pub targets: BTreeMap<String, TargetSettings>,
     /// The target of each workload; one that is not here has the simulated target.
     pub workloads: BTreeMap<String, WorkloadSettings>,
+    /// Where KEDA's external scaler listens, alone; without one it is among the other gRPC services.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keda_listen: Option<String>,
     /// Cedar policies in place of those shipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_file: Option<PathBuf>,
@@ -58,6 +61,7 @@ impl Default for ActuatorConfig {
             planners: BTreeMap::new(),
             targets: BTreeMap::new(),
             workloads: BTreeMap::new(),
+            keda_listen: None,
             policy_file: None,
             window_size: Span::from_mins(5),
             target: "requests_per_s".to_owned(),

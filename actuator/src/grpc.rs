@@ -3,7 +3,8 @@
 use headroom_proto::v1::actuator_service_server::ActuatorService;
 use headroom_proto::v1::{
     ActionRecord, ApproveRequest, ListActionsRequest, ListActionsResponse, ListPlansRequest, ListPlansResponse,
-    PauseRequest, RejectRequest, RollbackRequest, StatusRequest, StatusResponse, SwitchState,
+    PauseRequest, RejectRequest, RollbackPlanRequest, RollbackPlanResponse, RollbackRequest, StatusRequest,
+    StatusResponse, SwitchState,
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
@@ -64,6 +65,15 @@ impl ActuatorService for Rpc {
         let request = request.into_inner();
         named(&request.actor)?;
         self.ask(|reply| Command::Rollback(request, reply)).await.map(Response::new)
+    }
+
+    async fn rollback_plan(
+        &self,
+        request: Request<RollbackPlanRequest>,
+    ) -> Result<Response<RollbackPlanResponse>, Status> {
+        let request = request.into_inner();
+        named(&request.actor)?;
+        self.ask(|reply| Command::RollbackPlan(request, reply)).await.map(Response::new)
     }
 
     async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<SwitchState>, Status> {

@@ -8,6 +8,7 @@ mod act;
 mod commands;
 mod effect;
 mod recover;
+mod undo;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};

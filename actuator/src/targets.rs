@@ -6,6 +6,7 @@
 pub mod exec;
 pub mod git;
 mod governed;
+pub mod keda;
 mod ledger;
 pub mod pgbouncer;
 pub mod postgres;

@@ -23,11 +23,11 @@ pub(crate) struct Workload {
     pub(crate) commanded: Option<u32>,
     /// What the target reported at that time; asked again when the time has moved on or something was changed.
     pub(crate) reported: Option<(EventTime, TargetState)>,
-    /// A rollback that the target has not taken yet.
-    pub(crate) unfinished: Option<ActionRecord>,
+    /// Rollbacks that the target has not taken yet, in the order in which it is to take them.
+    pub(crate) unfinished: VecDeque<ActionRecord>,
     pub(crate) last_change: EventTime,
-    /// The action that was applied or rolled back last.
-    last_effect: Option<String>,
+    /// The actions that were rolled back since one was applied, in order.
+    undone: Vec<String>,
     pub(crate) last_decided: EventTime,
     /// Loads of closed windows by their end, with when they came.
     pub(crate) windows: BTreeMap<i64, (f64, Instant)>,
@@ -60,9 +60,9 @@ impl Workload {
             plans: VecDeque::new(),
             commanded: None,
             reported: None,
-            unfinished: None,
+            unfinished: VecDeque::new(),
             last_change: EventTime::MIN,
-            last_effect: None,
+            undone: Vec::new(),
             last_decided: EventTime::MIN,
             windows: BTreeMap::new(),
             forecasts: BTreeMap::new(),
@@ -123,7 +123,11 @@ impl Workload {
         if units.is_some() {
             self.commanded = units;
             self.last_change = EventTime::from_micros(record.at_us);
-            self.last_effect = Some(record.action_id.clone());
+        }
+        if record.state() == ActionState::Applied {
+            self.undone.clear();
+        } else if record.state() == ActionState::RolledBack {
+            self.undone.push(record.action_id.clone());
         }
         self.last_decided = self.last_decided.max(EventTime::from_micros(decided_by(&record)));
         match self.actions.iter_mut().find(|known| known.action_id == record.action_id) {
@@ -151,16 +155,27 @@ impl Workload {
         self.actions.iter().rev().find(|action| action.plan_id == plan_id)
     }
 
-    /// What a crash may have interrupted, oldest first: what is not over, and the rollback that was the last effect.
+    /// What a crash may have interrupted: the rollbacks that nothing was applied after, in their order, then what is not
+    /// over, oldest first.
     pub(crate) fn interrupted(&self) -> Vec<ActionRecord> {
-        let is_rollback_to_finish =
-            |action: &ActionRecord| action.state() == ActionState::RolledBack && self.is_last_effect(action);
-        self.actions.iter().filter(|action| !is_over(action) || is_rollback_to_finish(action)).cloned().collect()
+        let undone = self.undone.iter().filter_map(|id| self.action(id));
+        undone.chain(self.actions.iter().filter(|action| !is_over(action))).cloned().collect()
     }
 
-    /// Nothing was applied or rolled back since.
-    pub(crate) fn is_last_effect(&self, action: &ActionRecord) -> bool {
-        self.last_effect.as_deref() == Some(&action.action_id)
+    /// It was rolled back, and nothing was applied since.
+    pub(crate) fn is_undone_last(&self, action: &ActionRecord) -> bool {
+        self.undone.contains(&action.action_id)
+    }
+
+    /// The action of that id and those that began after it, newest first.
+    pub(crate) fn since(&self, action_id: &str) -> Vec<ActionRecord> {
+        let first = self.actions.iter().position(|action| action.action_id == action_id);
+        first.map(|first| self.actions.iter().skip(first).rev().cloned().collect()).unwrap_or_default()
+    }
+
+    /// The earliest action that meets a condition.
+    pub(crate) fn earliest(&self, is_meant: impl Fn(&ActionRecord) -> bool) -> Option<&ActionRecord> {
+        self.actions.iter().find(|action| is_meant(action))
     }
 
     /// Takes a plan in; one of the same window takes the place of the one before.

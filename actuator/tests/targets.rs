@@ -6,6 +6,7 @@ mod targets {
     mod contract;
     mod exec;
     mod git;
+    mod keda;
     mod pgbouncer;
     mod postgres;
     mod process;

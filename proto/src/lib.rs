@@ -35,5 +35,20 @@ pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/headroom.v1.rs"));
 }
 
-/// The encoded `FileDescriptorSet` of `headroom.v1`, for gRPC reflection.
+/// What KEDA asks an external scaler.
+#[allow(
+    missing_docs,
+    unreachable_pub,
+    clippy::all,
+    clippy::too_many_lines,
+    clippy::missing_errors_doc,
+    clippy::wildcard_enum_match_arm,
+    clippy::allow_attributes_without_reason,
+    reason = "generated from proto/externalscaler, where the documentation stands"
+)]
+pub mod externalscaler {
+    include!(concat!(env!("OUT_DIR"), "/externalscaler.rs"));
+}
+
+/// The encoded `FileDescriptorSet` of all of them, for gRPC reflection.
 pub const FILE_DESCRIPTOR_SET: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/headroom.v1.bin"));

@@ -1,4 +1,8 @@
-//! The chain of a workload's action records: each holds the hash of the one before.
+//! The record of what was done: a workload's action records form a chain, each holding the hash of the one before, and all
+//! records are leaves of Merkle logs with signed checkpoints.
+
+pub mod merkle;
+pub mod note;
 
 use headroom_proto::v1::{ActionRecord, Plan};
 use prost::Message;

@@ -2,9 +2,14 @@
 //! load and forecasts come in as arguments.
 
 pub mod audit;
+pub mod budget;
+pub mod calendar;
+pub mod capacity;
+pub mod lead_time;
 pub mod planner;
 pub mod policy;
 pub mod simulation;
+pub mod sizes;
 pub mod transition;
 
-pub use planner::{Decision, ForecastView, Observation, PlannerConfig, decide};
+pub use planner::{Decision, ForecastView, Learned, Observation, PlannerConfig, decide, decide_with};

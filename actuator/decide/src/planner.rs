@@ -6,6 +6,15 @@ use headroom_proto::time::{Span, span_text};
 use headroom_proto::v1::Verdict;
 use serde::{Deserialize, Serialize};
 
+use crate::calendar::{Calendar, Closed};
+use crate::capacity::{Curve, LearnConfig};
+use crate::lead_time::LeadTime;
+use crate::sizes::Sizes;
+
+mod sizing;
+
+use sizing::Sizing;
+
 /// How a workload is sized.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -42,6 +51,12 @@ pub struct PlannerConfig {
     /// The quantile to size for, instead of the one that follows from the costs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantile: Option<f64>,
+    /// Numbers of units that exist.
+    pub sizes: Sizes,
+    /// When capacity may be changed by itself.
+    pub calendar: Calendar,
+    /// What is learned of the units and of their lead time.
+    pub learn: LearnConfig,
 }
 
 impl Default for PlannerConfig {
@@ -61,6 +76,9 @@ impl Default for PlannerConfig {
             cost_per_unit_hour: 1.0,
             cost_per_violation_minute: 1.0 / 15.0,
             quantile: None,
+            sizes: Sizes::default(),
+            calendar: Calendar::default(),
+            learn: LearnConfig::default(),
         }
     }
 }
@@ -90,7 +108,9 @@ impl PlannerConfig {
             ),
             (self.quantile.is_none_or(|q| q > 0.0 && q < 1.0), "`quantile` must be between 0 and 1"),
         ];
-        checks.into_iter().filter(|(fits, _)| !fits).map(|(_, problem)| problem.to_owned()).collect()
+        let own = checks.into_iter().filter(|(fits, _)| !fits).map(|(_, problem)| problem.to_owned());
+        let sizes = self.sizes.problems(self.min_units, self.max_units);
+        own.chain(sizes).chain(self.calendar.problems()).chain(self.learn.problems()).collect()
     }
 
     /// The quantile to size for. A further unit is worth its cost as long as the chance that it is missed, times the
@@ -102,13 +122,13 @@ impl PlannerConfig {
         self.quantile.unwrap_or(from_costs).clamp(0.5, 0.99)
     }
 
-    /// Units that serve a load at the target utilisation, within the bounds.
+    /// Units of the declared capacity that serve a load at the target utilisation: a size within the bounds.
     #[must_use]
     pub fn units_for(&self, load: f64) -> u32 {
         let units = (load.max(0.0) / (self.unit_capacity * self.target_utilisation)).ceil();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped to the bounds of u32")]
         let units = units.clamp(0.0, f64::from(u32::MAX)) as u32;
-        units.clamp(self.min_units, self.max_units)
+        self.sizes.round_up(units, self.min_units, self.max_units)
     }
 
     /// Is a load above what so many ready units bear?
@@ -122,7 +142,8 @@ impl PlannerConfig {
     pub fn settle(&self, desired: u32, commanded: u32, since_change: Span) -> (u32, Option<&'static str>) {
         if desired > commanded {
             let limit = commanded.saturating_add(self.max_step_up);
-            return if desired > limit { (limit, Some("rate limit")) } else { (desired, None) };
+            let step = || self.sizes.step_up(commanded, limit).min(desired);
+            return if desired > limit { (step(), Some("rate limit")) } else { (desired, None) };
         }
         if desired == commanded {
             return (commanded, None);
@@ -134,7 +155,8 @@ impl PlannerConfig {
             return (commanded, Some("hysteresis"));
         }
         let limit = commanded.saturating_sub(self.max_step_down);
-        if desired < limit { (limit, Some("rate limit")) } else { (desired, None) }
+        let step = || self.sizes.step_down(commanded, limit).max(desired);
+        if desired < limit { (step(), Some("rate limit")) } else { (desired, None) }
     }
 }
 
@@ -195,6 +217,17 @@ pub struct Observation {
     pub last_change: EventTime,
 }
 
+/// What was learned of a workload's units.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Learned<'a> {
+    /// How much they serve; the declared capacity counts when there is none.
+    pub curve: Option<&'a Curve>,
+    /// Why there is no curve, where one is wanted.
+    pub why_no_curve: Option<&'a str>,
+    /// How long they take; the declared lead time counts when there is none.
+    pub lead_time: Option<LeadTime>,
+}
+
 /// What to do, and why.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
@@ -204,10 +237,15 @@ pub struct Decision {
     pub units: Vec<u32>,
     /// The quantile that was sized for.
     pub quantile: f64,
-    /// What bound the decision: `forecast`, `guard`, `rate limit`, `dwell`, `hysteresis`.
+    /// What bound the decision: `forecast`, `guard`, `rate limit`, `dwell`, `hysteresis`, `blackout`, `maintenance`,
+    /// `release time`.
     pub binding: &'static str,
     /// The largest load that the decision covers.
     pub expected_peak: f64,
+    /// Load that each of the units commanded serves at 100 %, as it was counted on.
+    pub unit_capacity: f64,
+    /// The lead time that was planned with.
+    pub lead_time: LeadTime,
     /// In plain words.
     pub reason: String,
 }
@@ -220,32 +258,73 @@ pub fn asked_by_forecast(
     quantile: f64,
     forecast: &ForecastView<'_>,
 ) -> Option<(u32, f64, EventTime)> {
-    let steps = |span: Span| usize::try_from(span.steps(Span::from_micros(forecast.step_us))).unwrap_or(0);
-    let first = steps(config.lead_time);
-    let window = first..(first + steps(config.look_ahead).max(1)).min(forecast.steps());
-    let peak =
-        window.filter_map(|step| Some((step, forecast.quantile(step, quantile)?))).max_by(|a, b| a.1.total_cmp(&b.1));
-    let (step, load) = peak?;
-    let at = EventTime::from_micros(forecast.origin_us)
-        + Span::from_micros(forecast.step_us).times(i64::try_from(step).ok()?);
-    Some((config.units_for(load), load, at))
+    let sizing = Sizing::new(config, &Learned::default());
+    let (load, at) = sizing.peak(quantile, forecast, None)?;
+    Some((sizing.units_for(load), load, at))
 }
 
 /// Decides what to command now. A forecast that is missing, stale or abstaining leaves the reactive guard alone.
 #[must_use]
 pub fn decide(config: &PlannerConfig, seen: &Observation, forecast: Option<&ForecastView<'_>>) -> Decision {
+    decide_with(config, &Learned::default(), seen, forecast)
+}
+
+/// Decides with what was learned of the units.
+#[must_use]
+pub fn decide_with(
+    config: &PlannerConfig,
+    learned: &Learned<'_>,
+    seen: &Observation,
+    forecast: Option<&ForecastView<'_>>,
+) -> Decision {
+    let sizing = Sizing::new(config, learned);
     let quantile = config.sizing_quantile();
-    let guard = seen.load.map(|load| (config.units_for(load), load));
     let trusted = forecast.filter(|forecast| forecast.is_trusted());
-    let asked = trusted.and_then(|forecast| asked_by_forecast(config, quantile, forecast));
-    let percent = quantile * 100.0;
-    let (desired, mut binding, expected_peak, why) = match (asked, guard) {
-        (Some((units, peak, at)), guard) if guard.is_none_or(|(needed, _)| units >= needed) => (
-            units,
-            "forecast",
-            peak,
-            format!("p{percent:.0} of the forecast peaks at {peak:.1} at {at}: {units} units"),
-        ),
+    let guard = seen.load.map(|load| (sizing.units_for(load), load));
+    let closed = config.calendar.closed(seen.now);
+    let (desired, asked_by, expected_peak, why) = desired(&sizing, seen, forecast, guard, closed.as_ref());
+    let (mut units_now, held_by) = config.settle(desired, seen.units_commanded, seen.now - seen.last_change);
+    let mut binding = held_by.unwrap_or(asked_by);
+    let mut reason = why;
+    if let Some(held_by) = held_by {
+        reason = format!("{reason}; {held_by} keeps it at {units_now}");
+    }
+    if let Some((units, kept_by, told)) = kept_by_calendar(config, seen, guard.map(|(units, _)| units), units_now) {
+        (units_now, binding) = (units, kept_by);
+        reason = format!("{reason}; {told}");
+    }
+    if let Some(told) = sizing.told(units_now) {
+        reason = format!("{reason}; {told}");
+    }
+    let wanted = |forecast: &ForecastView<'_>| {
+        let at = |step| forecast.quantile(step, quantile).map(|load| sizing.units_for(load));
+        (0..forecast.steps()).filter_map(at).collect()
+    };
+    let units = trusted.map(wanted).unwrap_or_default();
+    let (unit_capacity, lead_time) = (sizing.each(units_now), sizing.lead_time);
+    Decision { units_now, units, quantile, binding, expected_peak, unit_capacity, lead_time, reason }
+}
+
+/// What forecast and guard ask for, which of them it is, the load that it covers, and why.
+fn desired(
+    sizing: &Sizing<'_>,
+    seen: &Observation,
+    forecast: Option<&ForecastView<'_>>,
+    guard: Option<(u32, f64)>,
+    closed: Option<&Closed>,
+) -> (u32, &'static str, f64, String) {
+    let quantile = sizing.config.sizing_quantile();
+    let trusted = forecast.filter(|forecast| forecast.is_trusted());
+    let peak = trusted.and_then(|forecast| sizing.peak(quantile, forecast, closed));
+    let asked = peak.map(|(load, at)| (sizing.units_for(load), load, at));
+    match (asked, guard) {
+        (Some((units, peak, at)), guard) if guard.is_none_or(|(needed, _)| units >= needed) => {
+            let ahead = closed.filter(|closed| sizing.looks_beyond(closed, seen.now) && at >= closed.from);
+            let before = ahead.map(|closed| format!(", within {}, which lasts until {}", closed.name, closed.until));
+            let (percent, before) = (quantile * 100.0, before.unwrap_or_default());
+            let why = format!("p{percent:.0} of the forecast peaks at {peak:.1} at {at}{before}: {units} units");
+            (units, "forecast", peak, why)
+        }
         (_, Some((units, load))) => {
             let missing = match forecast {
                 None => "no forecast has come",
@@ -257,99 +336,40 @@ pub fn decide(config: &PlannerConfig, seen: &Observation, forecast: Option<&Fore
         (_, None) => {
             (seen.units_commanded, "guard", 0.0, "neither load nor forecast is known: nothing changes".to_owned())
         }
-    };
-    let (units_now, held_by) = config.settle(desired, seen.units_commanded, seen.now - seen.last_change);
-    let mut reason = why;
-    if let Some(held_by) = held_by {
-        binding = held_by;
-        reason = format!("{reason}; {held_by} keeps it at {units_now}");
     }
-    let wanted = |forecast: &ForecastView<'_>| {
-        let at = |step| forecast.quantile(step, quantile).map(|load| config.units_for(load));
-        (0..forecast.steps()).filter_map(at).collect()
-    };
-    Decision { units_now, units: trusted.map(wanted).unwrap_or_default(), quantile, binding, expected_peak, reason }
+}
+
+/// What the calendar makes of a change: other units, what binds, and why.
+fn kept_by_calendar(
+    config: &PlannerConfig,
+    seen: &Observation,
+    guard: Option<u32>,
+    units_now: u32,
+) -> Option<(u32, &'static str, String)> {
+    let commanded = seen.units_commanded;
+    if units_now == commanded {
+        return None;
+    }
+    if let Some(closed) = config.calendar.closed_at(seen.now) {
+        let kind = if closed.name.starts_with("blackout") { "blackout" } else { "maintenance" };
+        let needed = guard.filter(|needed| closed.guard_raises && *needed > commanded);
+        let (units, but) = match needed {
+            Some(needed) => (
+                config.settle(needed, commanded, config.dwell).0.min(units_now),
+                "lets the load of now alone raise it, to",
+            ),
+            None => (commanded, "keeps it at"),
+        };
+        return Some((units, kind, format!("{}, until {}, {but} {units}", closed.name, closed.until)));
+    }
+    if units_now > commanded {
+        return None;
+    }
+    let next = config.calendar.may_release(seen.now).err()?;
+    let next =
+        next.map_or_else(|| "no time of release is left".to_owned(), |at| format!("units are released from {at}"));
+    Some((commanded, "release time", format!("{next}: it stays at {commanded}")))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const STEP_US: i64 = 300_000_000;
-
-    fn config() -> PlannerConfig {
-        PlannerConfig {
-            unit_capacity: 10.0,
-            target_utilisation: 0.5,
-            max_units: 50,
-            quantile: Some(0.75),
-            ..PlannerConfig::default()
-        }
-    }
-
-    fn seen(load: f64, units: u32) -> Observation {
-        let now = EventTime::from_micros(1_000 * STEP_US);
-        Observation { now, load: Some(load), units_commanded: units, last_change: now - Span::from_hours(1) }
-    }
-
-    /// Levels .5 and .9; the median is `median(step)`, the .9 quantile 8 more.
-    fn values(median: impl Fn(usize) -> f32) -> Vec<f32> {
-        (0..12).flat_map(|step| [median(step), median(step) + 8.0]).collect()
-    }
-
-    fn view(values: &[f32], verdict: Verdict) -> ForecastView<'_> {
-        ForecastView { origin_us: 1_000 * STEP_US, step_us: STEP_US, levels: &[0.5, 0.9], values, verdict }
-    }
-
-    #[test]
-    fn a_peak_behind_the_lead_time_is_prepared_for_and_one_beyond_the_look_ahead_is_not() {
-        for (peak_step, units) in [(2, 4), (3, 11), (9, 11), (10, 4)] {
-            let values = values(|step| if step == peak_step { 50.0 } else { 15.0 });
-            let decision = decide(&config(), &seen(10.0, 2), Some(&view(&values, Verdict::Fresh)));
-            // p75 lies 5 above the median: 55 / (10 * 0.5) = 11 units, and 20 / 5 = 4.
-            assert_eq!((decision.units_now, decision.binding), (units, "forecast"), "peak in step {peak_step}");
-        }
-    }
-
-    #[test]
-    fn never_below_the_load_of_now_and_the_guard_alone_when_the_forecast_is_not_trusted() {
-        let values = values(|_| 50.0);
-        let low = decide(&config(), &seen(80.0, 2), Some(&view(&values, Verdict::Fresh)));
-        assert_eq!((low.units_now, low.binding), (16, "guard"));
-        for verdict in [Verdict::Stale, Verdict::Abstain, Verdict::Unspecified] {
-            let alone = decide(&config(), &seen(10.0, 2), Some(&view(&values, verdict)));
-            assert_eq!((alone.units_now, alone.binding), (2, "guard"), "{verdict:?}");
-            assert!(alone.reason.contains("stale"), "{}", alone.reason);
-        }
-        assert!(decide(&config(), &seen(10.0, 2), None).reason.contains("no forecast"));
-    }
-
-    #[test]
-    fn bounds_rate_limits_dwell_and_hysteresis_bind() {
-        let high = values(|_| 1_000.0);
-        assert_eq!(decide(&config(), &seen(10.0, 2), Some(&view(&high, Verdict::Fresh))).units_now, 50);
-        let limited = PlannerConfig { max_step_up: 3, max_step_down: 2, hysteresis: 0.2, ..config() };
-        let up = decide(&limited, &seen(10.0, 2), Some(&view(&high, Verdict::Fresh)));
-        assert_eq!((up.units_now, up.binding), (5, "rate limit"));
-        let low = values(|_| 5.0);
-        let down = decide(&limited, &seen(10.0, 20), Some(&view(&low, Verdict::Fresh)));
-        assert_eq!((down.units_now, down.binding), (18, "rate limit"));
-        let mut fresh_change = seen(10.0, 20);
-        fresh_change.last_change = fresh_change.now - Span::from_mins(29);
-        let held = decide(&config(), &fresh_change, Some(&view(&low, Verdict::Fresh)));
-        assert_eq!((held.units_now, held.binding), (20, "dwell"));
-        let close = decide(&limited, &seen(17.0, 4), Some(&view(&values(|_| 14.0), Verdict::Fresh)));
-        assert_eq!(close.units_now, 4, "{}", close.reason);
-    }
-
-    #[test]
-    fn the_quantile_follows_from_the_costs() {
-        let of = |unit: f64, violation: f64| {
-            PlannerConfig { cost_per_unit_hour: unit, cost_per_violation_minute: violation, ..PlannerConfig::default() }
-                .sizing_quantile()
-        };
-        assert!((of(1.0, 1.0 / 15.0) - 0.75).abs() < 1e-12);
-        assert!((of(1.0, 1.0 / 6.0) - 0.9).abs() < 1e-12);
-        assert!((of(1.0, 0.001) - 0.5).abs() < 1e-12, "never below the median");
-    }
-}
+mod tests;

@@ -28,7 +28,9 @@ pub fn next_states(from: ActionState) -> &'static [ActionState] {
         Holding => &[Verified, RolledBack, Failed, Superseded],
         Verified => &[RolledBack],
         Failed => &[RolledBack],
-        Rejected | Expired | Superseded | RolledBack => &[],
+        // One that had its effect before a newer one came is undone with it; one that had none has ended.
+        Superseded => &[RolledBack],
+        Rejected | Expired | RolledBack => &[],
     }
 }
 

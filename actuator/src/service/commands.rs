@@ -1,11 +1,11 @@
 //! What people ask of the actuator.
 
-use headroom_actuator_decide::policy::{Question, Stage};
+use headroom_actuator_decide::policy::Question;
 use headroom_actuator_decide::transition;
 use headroom_proto::EventTime;
 use headroom_proto::v1::{
     ActionRecord, ActionState, ApproveRequest, ListActionsRequest, ListPlansRequest, PauseRequest, Plan, PlanView,
-    RejectRequest, RollbackRequest, Switch, SwitchState, WorkloadStatus,
+    RejectRequest, RollbackPlanRequest, RollbackPlanResponse, RollbackRequest, Switch, SwitchState, WorkloadStatus,
 };
 use tokio::sync::oneshot;
 use tonic::Status;
@@ -27,6 +27,7 @@ pub(crate) enum Command {
     Approve(ApproveRequest, Reply<ActionRecord>),
     Reject(RejectRequest, Reply<ActionRecord>),
     Rollback(RollbackRequest, Reply<ActionRecord>),
+    RollbackPlan(RollbackPlanRequest, Reply<RollbackPlanResponse>),
     Switch(PauseRequest, bool, Reply<SwitchState>),
     Status(Reply<Vec<WorkloadStatus>>),
 }
@@ -40,6 +41,7 @@ impl Work {
             Command::Approve(request, reply) => drop(reply.send(self.approve(&request).await?)),
             Command::Reject(request, reply) => drop(reply.send(self.reject(&request).await?)),
             Command::Rollback(request, reply) => drop(reply.send(self.rollback(&request).await?)),
+            Command::RollbackPlan(request, reply) => drop(reply.send(self.rollback_plan(&request).await?)),
             Command::Switch(request, paused, reply) => drop(reply.send(Ok(self.switch(request, paused).await?))),
             Command::Status(reply) => drop(reply.send(Ok(self.statuses().await))),
         }
@@ -99,48 +101,6 @@ impl Work {
         Ok(self.newest(&action))
     }
 
-    /// The move is on the record before the target is asked; after a crash in between it is asked again. Automation of
-    /// the workload pauses, or the next window would do again what a person has undone.
-    async fn rollback(&mut self, request: &RollbackRequest) -> Result<Result<ActionRecord, Status>, ActuatorError> {
-        let found = self.workloads.values().find_map(|workload| workload.action(&request.action_id)).cloned();
-        let Some(action) = found else {
-            let message = format!("no action `{}`: `headroom plan list` shows them", request.action_id);
-            return Ok(Err(Status::not_found(message)));
-        };
-        if let Err(error) = transition::check(action.state(), ActionState::RolledBack) {
-            return Ok(Err(Status::failed_precondition(error.to_string())));
-        }
-        if let Err(status) = self.permit(&action, &request.actor, "rollback") {
-            return Ok(Err(status));
-        }
-        let at = self.now_of(&action.workload);
-        let is_measured = self
-            .workloads
-            .get(&action.workload)
-            .and_then(|w| w.measuring.as_ref())
-            .is_some_and(|m| m.action.action_id == action.action_id);
-        if is_measured {
-            self.finish_measuring(&action.workload, at, false)?;
-        }
-        self.advance(&action, ActionState::RolledBack, at, &request.actor, said("rolled back", &request.reason))?;
-        if self.config.stage_of(&action.workload) == Stage::Automate {
-            let reason = format!("{} was rolled back", action.action_id);
-            self.set_paused(&action.workload, true, &request.actor, &reason);
-        }
-        self.flush().await?;
-        // With the time and place of the move that permits it.
-        let rolled_back = self.newest(&action).unwrap_or(action);
-        if let Err(error) = self.undo(&rolled_back, at).await {
-            let next = if error.fault.is_passing() {
-                "it is tried again with each window and at the next start"
-            } else {
-                "it is tried again at the next start; or set the value by hand"
-            };
-            return Ok(Err(Status::unavailable(format!("on the record, but not done yet: {error}; {next}"))));
-        }
-        Ok(self.newest(&rolled_back))
-    }
-
     async fn switch(&mut self, request: PauseRequest, paused: bool) -> Result<SwitchState, ActuatorError> {
         self.set_paused(&request.workload, paused, &request.actor, &request.reason);
         self.flush().await?;
@@ -148,7 +108,7 @@ impl Work {
     }
 
     /// Pauses or resumes a workload, or all under the empty name; on the record with the next flush.
-    fn set_paused(&mut self, workload: &str, paused: bool, actor: &str, reason: &str) {
+    pub(super) fn set_paused(&mut self, workload: &str, paused: bool, actor: &str, reason: &str) {
         if paused {
             self.paused.insert(workload.to_owned());
         } else {
@@ -200,7 +160,7 @@ impl Work {
     }
 
     /// May this person do that to the action's workload?
-    fn permit(&self, action: &ActionRecord, person: &str, what: &str) -> Result<(), Status> {
+    pub(super) fn permit(&self, action: &ActionRecord, person: &str, what: &str) -> Result<(), Status> {
         let (units_before, units_after) = match what {
             "rollback" => (action.units_after, action.undo_units),
             _ => (action.units_before, action.units_after),
@@ -225,14 +185,14 @@ impl Work {
         Err(Status::permission_denied(message))
     }
 
-    fn newest(&self, action: &ActionRecord) -> Result<ActionRecord, Status> {
+    pub(super) fn newest(&self, action: &ActionRecord) -> Result<ActionRecord, Status> {
         let newest = self.workloads.get(&action.workload).and_then(|workload| workload.action(&action.action_id));
         newest.cloned().ok_or_else(|| Status::internal("the action is gone"))
     }
 
     /// Event time of a workload, or of the clock where it has none. A replay that has not begun stands before every
     /// time; the epoch is the earliest that a record can bear.
-    fn now_of(&self, workload: &str) -> EventTime {
+    pub(super) fn now_of(&self, workload: &str) -> EventTime {
         let decided = self.workloads.get(workload).map(|workload| workload.last_decided);
         decided
             .filter(|time| *time > EventTime::MIN)
@@ -255,6 +215,6 @@ fn limit(asked: u32) -> usize {
     if asked == 0 { DEFAULT_LIMIT } else { usize::try_from(asked).unwrap_or(DEFAULT_LIMIT) }
 }
 
-fn said(what: &str, comment: &str) -> String {
+pub(super) fn said(what: &str, comment: &str) -> String {
     if comment.is_empty() { what.to_owned() } else { format!("{what}: {comment}") }
 }

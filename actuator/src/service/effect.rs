@@ -1,5 +1,7 @@
 //! What the targets are asked, and what becomes of it when they do not answer.
 
+use std::collections::VecDeque;
+
 use headroom_proto::EventTime;
 use headroom_proto::v1::ActionRecord;
 
@@ -37,20 +39,32 @@ impl Work {
         outcome
     }
 
-    /// Undoes an action that is rolled back on the record. What may work later is tried again with each window.
-    pub(super) async fn undo(&mut self, action: &ActionRecord, at: EventTime) -> Result<Applied, TargetError> {
-        let outcome = self.ask(action, Some(action.undo_units), at).await;
-        let is_worth_trying = outcome.as_ref().is_err_and(|error| error.fault.is_passing());
-        let workload = super::workload_of(&mut self.workloads, &action.workload);
-        workload.unfinished = is_worth_trying.then(|| action.clone());
-        outcome
+    /// Undoes actions that are rolled back on the record, in that order. What may work later is tried again with each
+    /// window, and so is what comes after it; a failure that lasts does not keep the next from being tried.
+    pub(super) async fn undo(&mut self, actions: Vec<ActionRecord>, at: EventTime) -> Result<(), TargetError> {
+        let mut rest = VecDeque::from(actions);
+        let mut lasting = Ok(());
+        while let Some(action) = rest.pop_front() {
+            let Err(error) = self.ask(&action, Some(action.undo_units), at).await else { continue };
+            if error.fault.is_passing() {
+                let workload = super::workload_of(&mut self.workloads, &action.workload);
+                rest.push_front(action);
+                workload.unfinished = rest;
+                return Err(error);
+            }
+            lasting = Err(error);
+        }
+        lasting
     }
 
-    /// Tries again what a rollback could not do. A newer effect has taken its place; a failure is logged where it is made.
+    /// Tries again what rollbacks could not do. A newer effect has taken their place; a failure is logged where it is made.
     pub(super) async fn finish_rollback(&mut self, name: &str) {
-        let Some(action) = self.workloads.get_mut(name).and_then(|workload| workload.unfinished.take()) else { return };
-        if self.workloads.get(name).is_some_and(|workload| workload.is_last_effect(&action)) {
-            let _logged = self.undo(&action, EventTime::from_micros(action.at_us)).await;
+        let Some(workload) = self.workloads.get_mut(name) else { return };
+        let unfinished = std::mem::take(&mut workload.unfinished);
+        let still: Vec<ActionRecord> =
+            unfinished.into_iter().filter(|action| workload.is_undone_last(action)).collect();
+        if let Some(at) = still.first().map(|action| EventTime::from_micros(action.at_us)) {
+            let _logged = self.undo(still, at).await;
         }
     }
 

@@ -105,8 +105,13 @@ impl Work {
                 Ok(())
             }
             ActionState::RolledBack => {
-                // A target that is away does not keep the others waiting.
-                let _logged = self.undo(&action, at).await;
+                // A target that is away does not keep the others waiting, nor do later rollbacks overtake it.
+                let workload = super::workload_of(&mut self.workloads, &action.workload);
+                if workload.unfinished.is_empty() {
+                    let _logged = self.undo(vec![action], at).await;
+                } else {
+                    workload.unfinished.push_back(action);
+                }
                 Ok(())
             }
             ActionState::Unspecified

@@ -5,6 +5,7 @@ mod ground;
 mod people;
 mod remote;
 mod targets;
+mod undo;
 
 use headroom_actuator_decide::policy::Stage;
 use headroom_ingest_broker::Record;

@@ -3,10 +3,12 @@
 
 use std::fs::{File, TryLockError};
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use headroom_actuator_decide::audit::hex;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::governed::{Failure, Setting};
 use crate::{ApplyRequest, Fault, Fence};
@@ -118,6 +120,12 @@ impl Ledger {
     fn find(&self, key: &str) -> Option<&Entry> {
         self.entries.iter().rev().find(|entry| entry.key == key)
     }
+}
+
+/// The file with the ledger of a workload, of a target that tells workloads apart.
+pub(super) fn file_of(folder: &Path, target: &str, workload: &str) -> PathBuf {
+    let digest = hex(&Sha256::digest(workload));
+    folder.join(format!("{target}-{}.json", digest.get(..16).unwrap_or(&digest)))
 }
 
 /// Reads a ledger of ours; one that is not there is empty.

@@ -108,8 +108,7 @@ impl<T: Transport> Remote<T> {
     }
 
     fn journal(&self, workload: &str) -> PathBuf {
-        let digest = hex(&Sha256::digest(workload));
-        self.folder.join(format!("{}-{}.json", self.name, digest.get(..16).unwrap_or(&digest)))
+        ledger::file_of(&self.folder, &self.name, workload)
     }
 
     async fn send<D: Serialize + Send>(&self, kind: &str, key: Option<&str>, data: D) -> Result<Vec<u8>, Failure> {

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::exec::{self, ExecConfig};
 use super::git::{self, GitConfig};
+use super::keda::{self, KedaConfig};
 use super::pgbouncer::{self, PgBouncerConfig};
 use super::postgres::{self, PostgresConfig};
 use super::webhook::{self, WebhookConfig};
@@ -27,6 +28,8 @@ pub enum TargetSettings {
     Webhook(WebhookConfig),
     /// A number in a repository.
     Git(GitConfig),
+    /// A number that KEDA fetches.
+    Keda(KedaConfig),
 }
 
 /// What is said of one workload.
@@ -47,6 +50,7 @@ impl TargetSettings {
             Self::Exec(config) => config.problems(),
             Self::Webhook(config) => config.problems(),
             Self::Git(config) => config.problems(),
+            Self::Keda(config) => config.problems(),
         }
     }
 
@@ -61,13 +65,13 @@ impl TargetSettings {
                 program.into_iter().chain(config.secret.file.as_mut()).collect()
             }
             Self::Webhook(config) => config.secret.file.iter_mut().chain(config.ca_file.as_mut()).collect(),
-            Self::Git(_) => Vec::new(),
+            Self::Git(_) | Self::Keda(_) => Vec::new(),
         }
     }
 
     /// Has each workload a value of its own there?
     fn tells_workloads_apart(&self) -> bool {
-        matches!(self, Self::Exec(_) | Self::Webhook(_))
+        matches!(self, Self::Exec(_) | Self::Webhook(_) | Self::Keda(_))
     }
 
     fn open(&self, name: &str, folder: &Path) -> Arc<dyn Target> {
@@ -77,6 +81,7 @@ impl TargetSettings {
             Self::Exec(config) => Arc::new(exec::open(name, config, folder)),
             Self::Webhook(config) => Arc::new(webhook::open(name, config, folder)),
             Self::Git(config) => Arc::new(git::open(name, config, folder)),
+            Self::Keda(config) => Arc::new(keda::open(name, config, folder)),
         }
     }
 }

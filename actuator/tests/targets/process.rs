@@ -1,7 +1,7 @@
 //! Servers that the tests start and stop, as a user without rights, since the servers refuse to run as root.
 
 use std::os::unix::fs::{MetadataExt, chown};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -66,6 +66,20 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.stop();
     }
+}
+
+/// What `tests/run` has put aside for the tests: named by a variable, else where it puts it.
+pub(crate) fn prepared(variable: &str, place: &str) -> PathBuf {
+    let home = || std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache"));
+    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(home).expect("a home");
+    let path = std::env::var_os(variable).map_or_else(|| cache.join("headroom").join(place), PathBuf::from);
+    assert!(path.exists(), "{} is missing: tests/run makes it, and sets {variable}", path.display());
+    path
+}
+
+/// A Python with clients of other makers.
+pub(crate) fn python() -> PathBuf {
+    prepared("HEADROOM_TEST_PYTHON", "peers-python/bin/python")
 }
 
 /// A port that nobody listens on.

@@ -40,13 +40,13 @@ fn action(record: &Received) -> Option<ActionRecord> {
 }
 
 /// The first `count` moves of that workload.
-fn first_moves(journal: &[Received], workload: &str, count: usize) -> Vec<Record> {
+pub(super) fn first_moves(journal: &[Received], workload: &str, count: usize) -> Vec<Record> {
     let of_it = |record: &&Received| action(record).is_some_and(|action| action.workload == workload);
     journal.iter().filter(of_it).take(count).map(again).collect()
 }
 
 /// Brings the target to where the effect of an action has happened.
-async fn take_effect(ground: &Ground, action: &ActionRecord) {
+pub(super) async fn take_effect(ground: &Ground, action: &ActionRecord) {
     let request = ApplyRequest {
         workload: action.workload.clone(),
         units: action.units_after,

@@ -15,7 +15,7 @@ use headroom_proto::time::Span;
 use headroom_proto::v1::actuator_service_server::ActuatorService as _;
 use headroom_proto::v1::{
     ActionRecord, ActionState, ApproveRequest, ListPlansRequest, Outcome, PauseRequest, Plan, PlanView, RejectRequest,
-    RollbackRequest, StatusRequest, SwitchState, Verdict, WorkloadStatus,
+    RollbackPlanRequest, RollbackRequest, StatusRequest, SwitchState, Verdict, WorkloadStatus,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -380,6 +380,21 @@ impl Actuator {
         let request =
             RollbackRequest { action_id: action_id.to_owned(), actor: "ann".to_owned(), reason: "a drill".to_owned() };
         self.rpc().rollback(Request::new(request)).await.map(tonic::Response::into_inner)
+    }
+
+    /// Rolls back a plan or an action with what followed.
+    pub(super) async fn roll_back(&self, id: &str) -> Result<Vec<ActionRecord>, Status> {
+        let request =
+            RollbackPlanRequest { id: id.to_owned(), actor: "ann".to_owned(), ..RollbackPlanRequest::default() };
+        self.rpc().rollback_plan(Request::new(request)).await.map(|response| response.into_inner().moves)
+    }
+
+    /// Rolls back what was decided for a workload from window `step` on.
+    pub(super) async fn roll_back_since(&self, workload: &str, step: i64) -> Result<Vec<ActionRecord>, Status> {
+        let (workload, actor) = (workload.to_owned(), "ann".to_owned());
+        let since_us = time(step).micros();
+        let request = RollbackPlanRequest { workload, actor, since_us, ..RollbackPlanRequest::default() };
+        self.rpc().rollback_plan(Request::new(request)).await.map(|response| response.into_inner().moves)
     }
 
     pub(super) async fn pause(&self, workload: &str) -> SwitchState {
