@@ -2,13 +2,15 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use headroom_actuator_decide::audit;
-use headroom_actuator_decide::transition;
+use headroom_actuator_decide::{audit, protocol, transition};
 use headroom_proto::EventTime;
 use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Outcome, Plan};
 use tokio::time::Instant;
 
 use crate::TargetState;
+
+/// Who has permitted what no person has.
+pub(crate) const POLICY: &str = "policy";
 
 /// One workload.
 #[derive(Debug)]
@@ -83,8 +85,14 @@ impl Workload {
     ) -> Result<ActionRecord, transition::IllegalMove> {
         let known = self.action(&action.action_id).map_or(ActionState::Unspecified, ActionRecord::state);
         transition::check(known, to)?;
+        let permitted_by = if to == ActionState::Approved {
+            actor.to_owned()
+        } else {
+            self.action(&action.action_id).map(|known| known.permitted_by.clone()).unwrap_or_default()
+        };
         let record = ActionRecord {
             sequence: self.sequence + 1,
+            permitted_by,
             state: to.into(),
             previous_state: known.into(),
             at_us: at.micros(),
@@ -191,7 +199,7 @@ impl Workload {
 
     /// The action that waits for a person.
     pub(crate) fn waiting(&self) -> Option<&ActionRecord> {
-        self.actions.iter().rev().find(|a| matches!(a.state(), ActionState::Proposed | ActionState::Paused))
+        self.actions.iter().rev().find(|action| protocol::is_waiting(action.state()))
     }
 
     /// The earliest window that waits for a decision, when its forecast is there or will not come.
@@ -217,10 +225,8 @@ fn decided_by(record: &ActionRecord) -> i64 {
     if is_behind { record.at_us } else { record.decided_at_us }
 }
 
-/// Nothing is left to do for it; a person may still roll it back.
 fn is_over(action: &ActionRecord) -> bool {
-    use ActionState::{Expired, Failed, Rejected, RolledBack, Superseded, Verified};
-    matches!(action.state(), Expired | Failed | Rejected | RolledBack | Superseded | Verified)
+    protocol::is_over(action.state())
 }
 
 impl Measuring {

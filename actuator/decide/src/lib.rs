@@ -8,6 +8,7 @@ pub mod capacity;
 pub mod lead_time;
 pub mod planner;
 pub mod policy;
+pub mod protocol;
 pub mod simulation;
 pub mod sizes;
 pub mod transition;

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use headroom_actuator_decide::policy::Question;
+use headroom_actuator_decide::protocol::{self, Finding, Standing, Step};
 use headroom_actuator_decide::{Decision, ForecastView, Observation, audit, decide};
 use headroom_proto::EventTime;
 use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Plan, Verdict};
 
 use super::Work;
-use crate::workload::{Measuring, Workload};
+use crate::workload::{Measuring, POLICY, Workload};
 use crate::{ActuatorError, journal};
 
 impl Work {
@@ -110,11 +111,63 @@ impl Work {
         workload.take_plan(plan);
         workload.trim(self.config.kept_records);
         self.advance(&action, ActionState::Proposed, at, "planner", decision.reason.clone())?;
-        self.carry_on(&action, at).await
+        self.drive(&action, at).await
     }
 
-    /// Asks the policy, and carries the action out when it is allowed.
-    pub(super) async fn carry_on(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
+    /// Takes an action as far as it goes by itself, from wherever its record stands.
+    pub(super) async fn drive(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
+        let mut before = None;
+        while let Some(action) = self.known(action).filter(|action| before != Some(action.state())) {
+            before = Some(action.state());
+            match protocol::next_step(self.standing(&action)) {
+                Step::AskPolicy => self.ask_policy(&action, at)?,
+                Step::Record(ActionState::Holding) => {
+                    self.finish_measuring(&action.workload, at, true)?;
+                    let ready = at + self.config.planner_of(&action.workload).lead_time;
+                    let reason = format!("its units are ready by {ready}");
+                    self.advance(&action, ActionState::Holding, at, "verifier", reason)?;
+                }
+                Step::Record(to) => {
+                    let reason = if to == ActionState::Intended {
+                        format!("{} -> {} units", action.units_before, action.units_after)
+                    } else {
+                        "automation was stopped; if it had begun, it may have had an effect all the same".to_owned()
+                    };
+                    self.advance(&action, to, at, "actuator", reason)?;
+                    self.flush().await?;
+                }
+                Step::Apply => self.apply(&action, at).await?,
+                Step::Measure => self.hold(action),
+                Step::Undo => {
+                    // A target that is away does not keep the others waiting, nor do later rollbacks overtake it.
+                    let workload = super::workload_of(&mut self.workloads, &action.workload);
+                    if workload.unfinished.is_empty() {
+                        let _logged = self.undo(vec![action], at).await;
+                    } else {
+                        workload.unfinished.push_back(action);
+                    }
+                }
+                Step::Rest => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn known(&self, action: &ActionRecord) -> Option<ActionRecord> {
+        self.workloads.get(&action.workload).and_then(|workload| workload.action(&action.action_id)).cloned()
+    }
+
+    fn standing(&self, action: &ActionRecord) -> Standing {
+        Standing {
+            state: action.state(),
+            is_automatic: action.permitted_by == POLICY,
+            is_stopped: self.is_paused(&action.workload),
+            is_undone_last: self.workloads.get(&action.workload).is_some_and(|w| w.is_undone_last(action)),
+        }
+    }
+
+    /// Approves what the policy permits; the rest waits for a person.
+    fn ask_policy(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
         let answer = self.policy.ask(&Question {
             person: None,
             action: "apply",
@@ -130,40 +183,27 @@ impl Work {
             return Ok(());
         }
         let reason = format!("permitted by {}", answer.rules.join(", "));
-        self.advance(action, ActionState::Approved, at, "policy", reason)?;
-        self.intend_and_apply(action, at).await
-    }
-
-    /// From approved to holding.
-    pub(super) async fn intend_and_apply(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
-        let reason = format!("{} -> {} units", action.units_before, action.units_after);
-        self.advance(action, ActionState::Intended, at, "actuator", reason)?;
-        self.flush().await?;
-        self.apply_intended(action, at).await
+        self.advance(action, ActionState::Approved, at, POLICY, reason)
     }
 
     /// The effect, which may have happened before a crash: the target drops a repeat by its key.
-    pub(super) async fn apply_intended(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
+    async fn apply(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
         let applied = match self.ask(action, None, at).await {
             Ok(applied) => applied,
             Err(error) => return self.advance(action, ActionState::Failed, at, "actuator", error.to_string()),
         };
         self.counters.actions.inc();
         let reason = format!("the target has taken the change: {} -> {}", applied.before, applied.after);
-        self.advance(action, ActionState::Applied, at, "actuator", reason)?;
-        self.finish_measuring(&action.workload, at, true)?;
-        self.hold(action, at)
+        self.advance(action, ActionState::Applied, at, "actuator", reason)
     }
 
-    /// Begins to measure the effect.
-    pub(super) fn hold(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
-        let ready = at + self.config.planner_of(&action.workload).lead_time;
-        let reason = format!("its units are ready by {ready}");
-        self.advance(action, ActionState::Holding, at, "verifier", reason)?;
+    /// Begins to measure the effect, as of when it was held.
+    fn hold(&mut self, action: ActionRecord) {
+        let ready = EventTime::from_micros(action.at_us) + self.config.planner_of(&action.workload).lead_time;
+        let until = ready + self.config.hold;
         if let Some(workload) = self.workloads.get_mut(&action.workload) {
-            workload.measuring = Some(Measuring::new(action.clone(), ready, ready + self.config.hold));
+            workload.measuring = Some(Measuring::new(action, ready, until));
         }
-        Ok(())
     }
 
     /// Adds a window to what is being measured, and ends that when its time is over.
@@ -190,11 +230,12 @@ impl Work {
         let Some(state) = self.observe(name, at).await else { return Ok(()) };
         let reported = state.commanded;
         self.finish_measuring(name, at, false)?;
-        let (to, reason) = if reported == action.units_after {
-            (ActionState::Verified, format!("the target reports {reported} units"))
+        let (finding, reason) = if reported == action.units_after {
+            (Finding::Held, format!("the target reports {reported} units"))
         } else {
-            (ActionState::Failed, format!("the target reports {reported} units, not {}", action.units_after))
+            (Finding::NotThere, format!("the target reports {reported} units, not {}", action.units_after))
         };
+        let to = protocol::found(finding, self.is_paused(name));
         self.advance(&action, to, at, "verifier", reason)
     }
 

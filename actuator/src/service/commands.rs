@@ -1,7 +1,7 @@
 //! What people ask of the actuator.
 
 use headroom_actuator_decide::policy::Question;
-use headroom_actuator_decide::transition;
+use headroom_actuator_decide::{protocol, transition};
 use headroom_proto::EventTime;
 use headroom_proto::v1::{
     ActionRecord, ActionState, ApproveRequest, ListActionsRequest, ListPlansRequest, PauseRequest, Plan, PlanView,
@@ -54,7 +54,7 @@ impl Work {
         for workload in self.workloads.values().filter(wanted) {
             views.extend(workload.plans.iter().rev().map(|plan| view(workload, plan)));
         }
-        let waits = |view: &PlanView| matches!(view.state(), ActionState::Proposed | ActionState::Paused);
+        let waits = |view: &PlanView| protocol::is_waiting(view.state());
         views.retain(|view| !request.pending || waits(view));
         views.sort_by_key(|view| std::cmp::Reverse(view.plan.as_ref().map(|plan| plan.decided_at_us)));
         views.truncate(limit(request.limit));
@@ -85,7 +85,7 @@ impl Work {
         let at = self.now_of(&action.workload);
         let reason = said("approved", &request.comment);
         self.advance(&action, ActionState::Approved, at, &request.actor, reason)?;
-        self.intend_and_apply(&action, at).await?;
+        self.drive(&action, at).await?;
         self.flush().await?;
         Ok(self.newest(&action))
     }
@@ -152,7 +152,7 @@ impl Work {
                 "no plan `{plan_id}`: `headroom plan list --pending` shows what waits"
             )));
         };
-        if matches!(action.state(), ActionState::Proposed | ActionState::Paused) {
+        if protocol::is_waiting(action.state()) {
             return Ok(action);
         }
         let state = transition::state_word(action.state());

@@ -6,13 +6,13 @@ use headroom_actuator_decide::audit;
 use headroom_ingest_broker::{Broker, Received, Start};
 use headroom_proto::time::Span;
 use headroom_proto::topics::Topic;
-use headroom_proto::v1::{ActionRecord, ActionState, Outcome, Plan, Switch};
+use headroom_proto::v1::{ActionRecord, Outcome, Plan, Switch};
 use headroom_proto::{EventTime, headers};
 use prost::Message;
 
 use super::Work;
 use crate::ActuatorError;
-use crate::workload::{Measuring, Workload};
+use crate::workload::Workload;
 
 const POLL: Duration = Duration::from_millis(200);
 
@@ -37,7 +37,7 @@ impl Work {
         for name in &names {
             let interrupted = self.workloads.get(name).map(Workload::interrupted).unwrap_or_default();
             for action in interrupted {
-                self.finish_interrupted(action).await?;
+                self.drive(&action, EventTime::from_micros(action.at_us)).await?;
             }
             if let Some(workload) = self.workloads.get_mut(name) {
                 workload.trim(self.config.kept_records);
@@ -82,45 +82,6 @@ impl Work {
         } else {
             let workload = super::workload_of(&mut self.workloads, &switch.workload);
             workload.last_decided = workload.last_decided.max(at);
-        }
-    }
-
-    /// Goes on with an action, wherever the crash left it.
-    async fn finish_interrupted(&mut self, action: ActionRecord) -> Result<(), ActuatorError> {
-        let at = EventTime::from_micros(action.at_us);
-        match action.state() {
-            ActionState::Proposed => self.carry_on(&action, at).await,
-            ActionState::Approved => self.intend_and_apply(&action, at).await,
-            ActionState::Intended => self.apply_intended(&action, at).await,
-            ActionState::Applied => {
-                self.finish_measuring(&action.workload, at, true)?;
-                self.hold(&action, at)
-            }
-            ActionState::Holding => {
-                let ready = at + self.config.planner_of(&action.workload).lead_time;
-                let until = ready + self.config.hold;
-                if let Some(workload) = self.workloads.get_mut(&action.workload) {
-                    workload.measuring = Some(Measuring::new(action, ready, until));
-                }
-                Ok(())
-            }
-            ActionState::RolledBack => {
-                // A target that is away does not keep the others waiting, nor do later rollbacks overtake it.
-                let workload = super::workload_of(&mut self.workloads, &action.workload);
-                if workload.unfinished.is_empty() {
-                    let _logged = self.undo(vec![action], at).await;
-                } else {
-                    workload.unfinished.push_back(action);
-                }
-                Ok(())
-            }
-            ActionState::Unspecified
-            | ActionState::Rejected
-            | ActionState::Expired
-            | ActionState::Paused
-            | ActionState::Verified
-            | ActionState::Failed
-            | ActionState::Superseded => Ok(()),
         }
     }
 }
