@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use headroom_actuator_decide::PlannerConfig;
+use headroom_actuator_decide::budget::Budget;
 use headroom_actuator_decide::policy::Stage;
 use headroom_proto::time::{Span, span_text};
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,8 @@ pub struct ActuatorConfig {
     pub planner: PlannerConfig,
     /// Sizing of single workloads, in place of `planner`.
     pub planners: BTreeMap<String, PlannerConfig>,
+    /// What workloads share, by a name of yours.
+    pub budgets: BTreeMap<String, Budget>,
     /// The systems whose capacity is changed, by a name of yours.
     pub targets: BTreeMap<String, TargetSettings>,
     /// The target of each workload; one that is not here has the simulated target.
@@ -59,6 +62,7 @@ impl Default for ActuatorConfig {
             stages: BTreeMap::new(),
             planner: PlannerConfig::default(),
             planners: BTreeMap::new(),
+            budgets: BTreeMap::new(),
             targets: BTreeMap::new(),
             workloads: BTreeMap::new(),
             keda_listen: None,
@@ -81,6 +85,9 @@ impl ActuatorConfig {
         let mut problems: Vec<String> = self.planner.problems().into_iter().map(|p| format!("planner: {p}")).collect();
         for (workload, planner) in &self.planners {
             problems.extend(planner.problems().into_iter().map(|p| format!("planners.{workload}: {p}")));
+        }
+        for (name, budget) in &self.budgets {
+            problems.extend(budget.problems().into_iter().map(|p| format!("budgets.{name}: {p}")));
         }
         if self.window_size.micros() < 1_000_000 || self.hold.micros() < self.window_size.micros() {
             problems.push("`hold` must not be shorter than `window_size`, which must be a second or more".to_owned());

@@ -5,8 +5,10 @@
 //! between is mended by replaying the actions topic and asking again under the same key.
 
 mod act;
+mod budgets;
 mod commands;
 mod effect;
+mod learn;
 mod recover;
 mod undo;
 
@@ -96,6 +98,8 @@ struct Work {
     /// Records to send, in order, at the end of the turn or before an effect.
     outbox: Vec<Record>,
     reached: Option<EventTime>,
+    lessons: learn::Lessons,
+    budget_log: budgets::BudgetLog,
 }
 
 impl ActuatorService {
@@ -184,6 +188,8 @@ impl ActuatorService {
             shards: BTreeMap::new(),
             outbox: Vec::new(),
             reached: None,
+            lessons: learn::Lessons::default(),
+            budget_log: budgets::BudgetLog::default(),
         };
         let targets = work.targets.clone();
         tokio::spawn(async move { targets.probe().await });
@@ -266,6 +272,7 @@ impl Work {
                 let workload = workload_of(&mut self.workloads, &name);
                 workload.windows.insert(end_us, (load, Instant::now()));
             }
+            self.lessons.take_windows(&batch, &self.config, size_s);
         }
         Ok(())
     }

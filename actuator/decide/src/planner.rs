@@ -238,7 +238,7 @@ pub struct Decision {
     /// The quantile that was sized for.
     pub quantile: f64,
     /// What bound the decision: `forecast`, `guard`, `rate limit`, `dwell`, `hysteresis`, `blackout`, `maintenance`,
-    /// `release time`.
+    /// `release time`, `budget`.
     pub binding: &'static str,
     /// The largest load that the decision covers.
     pub expected_peak: f64,
@@ -246,6 +246,8 @@ pub struct Decision {
     pub unit_capacity: f64,
     /// The lead time that was planned with.
     pub lead_time: LeadTime,
+    /// Why nothing of it may be done; the decision is on the record all the same.
+    pub refused: Option<String>,
     /// In plain words.
     pub reason: String,
 }
@@ -302,7 +304,7 @@ pub fn decide_with(
     };
     let units = trusted.map(wanted).unwrap_or_default();
     let (unit_capacity, lead_time) = (sizing.each(units_now), sizing.lead_time);
-    Decision { units_now, units, quantile, binding, expected_peak, unit_capacity, lead_time, reason }
+    Decision { units_now, units, quantile, binding, expected_peak, unit_capacity, lead_time, refused: None, reason }
 }
 
 /// What forecast and guard ask for, which of them it is, the load that it covers, and why.

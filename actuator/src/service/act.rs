@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use headroom_actuator_decide::policy::Question;
 use headroom_actuator_decide::protocol::{self, Finding, Standing, Step};
-use headroom_actuator_decide::{Decision, ForecastView, Observation, audit, decide};
+use headroom_actuator_decide::{Decision, ForecastView, Observation, audit, decide_with};
 use headroom_proto::EventTime;
 use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Plan, Verdict};
 
@@ -39,6 +39,7 @@ impl Work {
         load: f64,
         forecast: Option<Forecast>,
     ) -> Result<(), ActuatorError> {
+        self.learn(name, at, load).await;
         let Some(commanded) = self.commanded(name, at).await else { return Ok(()) };
         let planner = self.config.planner_of(name).clone();
         let Some(workload) = self.workloads.get_mut(name) else { return Ok(()) };
@@ -52,11 +53,15 @@ impl Work {
             values: &forecast.values,
             verdict: forecast.verdict(),
         });
+        let is_trusted = matches!(workload.verdict.as_str(), "fresh" | "suspect");
         let seen =
             Observation { now: at, load: Some(load), units_commanded: commanded, last_change: workload.last_change };
-        let decision = decide(&planner, &seen, view.as_ref());
+        let target = self.targets.of(name);
+        let learned = self.lessons.of(name, target.name(), &planner);
+        let decision = decide_with(&planner, &learned, &seen, view.as_ref());
+        let decision = self.within_budgets(name, &seen, decision, forecast.as_ref()).await?;
         self.counters.decisions.inc();
-        if !matches!(workload.verdict.as_str(), "fresh" | "suspect") {
+        if !is_trusted {
             self.counters.guard_alone.inc();
         }
         self.expire(name, at)?;
@@ -67,7 +72,7 @@ impl Work {
     }
 
     /// A plan and its action; carried out when the policy allows it.
-    async fn propose(
+    pub(super) async fn propose(
         &mut self,
         name: &str,
         seen: &Observation,
@@ -111,6 +116,9 @@ impl Work {
         workload.take_plan(plan);
         workload.trim(self.config.kept_records);
         self.advance(&action, ActionState::Proposed, at, "planner", decision.reason.clone())?;
+        if let Some(why) = &decision.refused {
+            return self.advance(&action, ActionState::Rejected, at, "budget", why.clone());
+        }
         self.drive(&action, at).await
     }
 
@@ -123,11 +131,16 @@ impl Work {
                 Step::AskPolicy => self.ask_policy(&action, at)?,
                 Step::Record(ActionState::Holding) => {
                     self.finish_measuring(&action.workload, at, true)?;
-                    let ready = at + self.config.planner_of(&action.workload).lead_time;
+                    let ready = at + self.lead_time_of(&action.workload);
                     let reason = format!("its units are ready by {ready}");
                     self.advance(&action, ActionState::Holding, at, "verifier", reason)?;
                 }
                 Step::Record(to) => {
+                    let no_room = if to == ActionState::Intended { self.no_room(&action, at).await } else { None };
+                    if let Some(why) = no_room {
+                        self.advance(&action, ActionState::Superseded, at, "budget", why)?;
+                        continue;
+                    }
                     let reason = if to == ActionState::Intended {
                         format!("{} -> {} units", action.units_before, action.units_after)
                     } else {
@@ -194,12 +207,14 @@ impl Work {
         };
         self.counters.actions.inc();
         let reason = format!("the target has taken the change: {} -> {}", applied.before, applied.after);
-        self.advance(action, ActionState::Applied, at, "actuator", reason)
+        self.advance(action, ActionState::Applied, at, "actuator", reason)?;
+        self.wait_for_units(action, at).await;
+        Ok(())
     }
 
     /// Begins to measure the effect, as of when it was held.
     fn hold(&mut self, action: ActionRecord) {
-        let ready = EventTime::from_micros(action.at_us) + self.config.planner_of(&action.workload).lead_time;
+        let ready = EventTime::from_micros(action.at_us) + self.lead_time_of(&action.workload);
         let until = ready + self.config.hold;
         if let Some(workload) = self.workloads.get_mut(&action.workload) {
             workload.measuring = Some(Measuring::new(action, ready, until));
@@ -208,18 +223,17 @@ impl Work {
 
     /// Adds a window to what is being measured, and ends that when its time is over.
     pub(super) async fn measure(&mut self, name: &str, at: EventTime, load: f64) -> Result<(), ActuatorError> {
-        let planner = self.config.planner_of(name);
+        let planner = self.config.planner_of(name).clone();
         let window = self.config.window_size;
-        let (capacity, violation) = (planner.unit_capacity, planner.violation_utilisation);
+        let violation = planner.violation_utilisation;
         if self.workloads.get(name).is_none_or(|workload| workload.measuring.is_none()) {
             return Ok(());
         }
         let Some(state) = self.observe(name, at - window).await else { return Ok(()) };
+        let utilisation = load / self.lessons.capacity(name, state.ready.max(1), &planner);
         let Some(measuring) = self.workloads.get_mut(name).and_then(|workload| workload.measuring.as_mut()) else {
             return Ok(());
         };
-        let ready = state.ready;
-        let utilisation = load / (capacity * f64::from(ready.max(1)));
         let minutes = if utilisation > violation { window.as_secs_f64() / 60.0 } else { 0.0 };
         measuring.add(at, load, utilisation, minutes);
         if at < measuring.until {
@@ -252,7 +266,8 @@ impl Work {
         };
         if self.known_outcomes.insert(measured.action.action_id.clone()) {
             self.counters.outcomes.inc();
-            self.outbox.push(journal::outcome(&measured.outcome(at, window)));
+            let outcome = self.lessons.complete(measured.outcome(at, window), &measured.action);
+            self.outbox.push(journal::outcome(&outcome));
         }
         if superseded {
             let reason = "a newer action has taken its place".to_owned();
@@ -303,7 +318,7 @@ impl Work {
             quantile: decision.quantile,
             cost_per_unit_hour: planner.cost_per_unit_hour,
             cost_per_violation_minute: planner.cost_per_violation_minute,
-            lead_time_us: planner.lead_time.micros(),
+            lead_time_us: decision.lead_time.span.micros(),
             binding: decision.binding.to_owned(),
             reason: decision.reason.clone(),
             forecast_origin_us: forecast.map_or(0, |forecast| forecast.origin_us),
@@ -313,8 +328,10 @@ impl Work {
             observed_load: seen.load.unwrap_or(0.0),
             expected_peak: decision.expected_peak,
             plan_hash: String::new(),
-            unit_capacity: planner.unit_capacity,
+            unit_capacity: decision.unit_capacity,
             violation_utilisation: planner.violation_utilisation,
+            capacity_curve: self.lessons.curve(name, planner),
+            lead_time_actions: decision.lead_time.actions,
         };
         Plan { plan_hash: audit::plan_hash(&plan), ..plan }
     }

@@ -22,11 +22,13 @@ impl Work {
         for record in all(broker, Topic::Plans).await? {
             if let Ok(plan) = Plan::decode(&*record.value) {
                 self.known_plans.insert(plan.plan_hash.clone());
+                self.lessons.recall_plan(&plan);
                 super::workload_of(&mut self.workloads, &plan.workload).take_plan(plan);
             }
         }
         for record in all(broker, Topic::Outcomes).await? {
             if let Ok(outcome) = Outcome::decode(&*record.value) {
+                self.lessons.recall_outcome(&outcome);
                 self.known_outcomes.insert(outcome.action_id);
             }
         }
@@ -43,6 +45,7 @@ impl Work {
                 workload.trim(self.config.kept_records);
             }
         }
+        self.lessons.stop_waiting();
         self.flush().await?;
         let decided = self.workloads.values().map(|workload| workload.last_decided);
         let earliest = decided.filter(|time| *time > EventTime::MIN).min();
