@@ -278,6 +278,7 @@ impl Measuring {
             signal_ids: self.action.signal_ids.clone(),
             model_version: self.action.model_version.clone(),
             judgement: judgement.to_owned(),
+            ..Outcome::default()
         }
     }
 }

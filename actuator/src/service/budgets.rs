@@ -45,6 +45,7 @@ impl Work {
         self.budget_log.wanted.retain(|(_, member), _| member != name);
         let held = self.held(seen.now).await;
         let wanted = self.wanted_of(name).max(decision.units_now);
+        let refused = self.budget_log.refused.remove(name);
         let decision = if wanted > decision.units_now {
             let reason = format!("{}; those who share it need {wanted} units", decision.reason);
             Decision { units_now: wanted, binding: "budget", reason, ..decision }
@@ -66,14 +67,14 @@ impl Work {
                         let reason = format!("{}; {why}: {part} until `{provider}` is ready", decision.reason);
                         Decision { units_now: part, binding: "budget", reason, ..decision }
                     }
-                    Err(beyond) => self.refusal(name, seen.units_commanded, decision, format!("{why}; {beyond}")),
+                    Err(beyond) => {
+                        let why = format!("{why}; {beyond}");
+                        self.refusal(name, seen.units_commanded, decision, why, refused.as_ref())
+                    }
                 }
             }
-            Ruling::Refuse(why) => self.refusal(name, seen.units_commanded, decision, why),
+            Ruling::Refuse(why) => self.refusal(name, seen.units_commanded, decision, why, refused.as_ref()),
         };
-        if ruled.refused.is_none() {
-            self.budget_log.refused.remove(name);
-        }
         self.release_providers(name, seen.now, forecast).await?;
         Ok(ruled)
     }
@@ -91,9 +92,17 @@ impl Work {
     }
 
     /// A refusal is on the record once, not with each window.
-    fn refusal(&mut self, name: &str, stay: u32, decision: Decision, why: String) -> Decision {
+    fn refusal(
+        &mut self,
+        name: &str,
+        stay: u32,
+        decision: Decision,
+        why: String,
+        before: Option<&(u32, String)>,
+    ) -> Decision {
         let told = (decision.units_now, why.clone());
-        let is_known = self.budget_log.refused.insert(name.to_owned(), told.clone()) == Some(told);
+        let is_known = before == Some(&told);
+        self.budget_log.refused.insert(name.to_owned(), told);
         if is_known {
             return Decision { units_now: stay, binding: "budget", ..decision };
         }

@@ -3,6 +3,7 @@
 mod crash;
 mod ground;
 mod people;
+mod planning;
 mod remote;
 mod targets;
 mod undo;

@@ -65,6 +65,11 @@ fn outcome_of<'a>(outcomes: &'a [Outcome], workload: &str) -> &'a Outcome {
     found
 }
 
+/// How long units took is not seen while nobody looks.
+fn without_lead_time(outcome: &Outcome) -> Outcome {
+    Outcome { ready_after_us: None, ..outcome.clone() }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn wherever_it_ends_the_record_goes_on_as_if_nothing_had_happened() {
     let mut before = Ground::new(Stage::Automate).await;
@@ -101,7 +106,8 @@ async fn wherever_it_ends_the_record_goes_on_as_if_nothing_had_happened() {
             let effects = after.target.effects(workload);
             assert_eq!(effects, [expected[0].idempotency_key.clone()], "{workload}, {start} start");
             assert_eq!(after.units(workload, 6).await, 5, "{workload}, {start} start");
-            assert_eq!(outcome_of(&outcomes, workload), outcome_of(&expected_outcomes, workload), "{start} start");
+            let found = without_lead_time(outcome_of(&outcomes, workload));
+            assert_eq!(found, without_lead_time(outcome_of(&expected_outcomes, workload)), "{start} start");
         }
     }
     let mut asked: Vec<String> = after.target.asked().into_iter().map(|asked| asked.key).collect();

@@ -130,8 +130,13 @@ impl Ground {
 
     /// Closes window `step` of a workload with that load.
     pub(super) async fn window(&mut self, workload: &str, step: i64, load: f64) {
+        self.window_of(workload, step, &[("requests_per_s", load)]).await;
+    }
+
+    /// Closes window `step` of a workload with those feature columns.
+    pub(super) async fn window_of(&mut self, workload: &str, step: i64, columns: &[(&str, f64)]) {
         self.sent += 1;
-        let record = Record::new(Topic::Windows, window_bytes(workload, step, load))
+        let record = Record::new(Topic::Windows, window_bytes(workload, step, columns))
             .key(workload.to_owned())
             .header(headers::SHARD, format!("test/{workload}"))
             .header(headers::SEQUENCE, self.sent.to_string())
@@ -230,14 +235,14 @@ pub(super) fn again(record: &Received) -> Record {
     Record { topic, partition: None, key, value, headers, time }
 }
 
-fn window_bytes(workload: &str, step: i64, load: f64) -> Vec<u8> {
+fn window_bytes(workload: &str, step: i64, features: &[(&str, f64)]) -> Vec<u8> {
     let mut fields = schema::window_envelope();
-    fields.push(Field::new("requests_per_s", DataType::Float64, true));
+    fields.extend(features.iter().map(|(name, _)| Field::new(*name, DataType::Float64, true)));
     let schema = Arc::new(Schema::new(fields));
     let at = |time: EventTime| -> ArrayRef {
         Arc::new(TimestampMicrosecondArray::from(vec![time.micros()]).with_timezone("UTC"))
     };
-    let columns: Vec<ArrayRef> = vec![
+    let mut columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from(vec!["load"])),
         Arc::new(Int32Array::from(vec![300])),
         at(time(step - 1)),
@@ -245,8 +250,8 @@ fn window_bytes(workload: &str, step: i64, load: f64) -> Vec<u8> {
         Arc::new(StringArray::from(vec![workload])),
         Arc::new(Int32Array::from(vec![0])),
         Arc::new(BooleanArray::from(vec![true])),
-        Arc::new(Float64Array::from(vec![load])),
     ];
+    columns.extend(features.iter().map(|(_, value)| -> ArrayRef { Arc::new(Float64Array::from(vec![*value])) }));
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns).expect("the columns fit");
     codec::encode_stream(&schema, &[batch]).expect("encodes").to_vec()
 }
