@@ -411,17 +411,20 @@ impl Engine {
         }
     }
 
-    /// A challenger whose loss over the last week is clearly below the champion's takes its place.
+    /// A challenger whose loss over the last week is clearly below the champion's takes its place. The ensemble gives its
+    /// members more weight instead.
     fn promote(&mut self, notes: &mut Vec<Note>) {
         let Some(champion) = self.tracks.first().filter(|_| !self.is_fixed) else { return };
         let Some(to_beat) = champion.loss(0, PROMOTE_HOURS) else { return };
         let beaten =
             |track: &Track| track.loss(0, PROMOTE_HOURS).filter(|loss| *loss < self.config.promote_below * to_beat);
+        let gives_weight = champion.family == Family::Ensemble;
         let best = self
             .tracks
             .iter()
             .enumerate()
             .skip(1)
+            .filter(|(_, track)| !(gives_weight && track.family.prior().is_some()))
             .filter_map(|(place, track)| Some((place, beaten(track)?)))
             .min_by(|a, b| a.1.total_cmp(&b.1));
         let Some((place, loss)) = best else { return };
