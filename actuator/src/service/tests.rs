@@ -6,6 +6,7 @@ mod foreign;
 mod ground;
 mod kill;
 mod limits;
+mod notices;
 mod people;
 mod planning;
 mod remote;

@@ -125,6 +125,13 @@ impl Ground {
         self.config.policy_file = Some(file);
     }
 
+    /// A file of that text.
+    pub(super) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.folder.path().join(name);
+        std::fs::write(&file, text).expect("writes");
+        file
+    }
+
     pub(super) async fn send(&self, records: Vec<Record>) {
         self.producer.send_all(records).await.expect("acknowledged");
     }
