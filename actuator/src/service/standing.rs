@@ -3,6 +3,8 @@
 //! Nothing of it is kept but turns (records `StageMove` of the actions topic): after a start the marks are counted again
 //! from the outcomes and the moves.
 
+use std::collections::BTreeMap;
+
 use headroom_actuator_decide::stage::{Kind, Stage};
 use headroom_actuator_decide::track::{self, Turn};
 use headroom_proto::EventTime;
@@ -56,9 +58,12 @@ impl Work {
 
     /// Counts again what the topics tell, and goes on where a crash came between an outcome and what follows from it.
     pub(super) fn rebuild_tracks(&mut self, outcomes: &[(String, String)]) {
-        let find = |id: &str| self.workloads.values().find_map(|workload| workload.action(id)).cloned();
-        let judged: Vec<(ActionRecord, &str)> =
-            outcomes.iter().filter_map(|(id, judgement)| Some((find(id)?, judgement.as_str()))).collect();
+        let all = self.workloads.values().flat_map(|workload| workload.actions());
+        let by_id: BTreeMap<&str, &ActionRecord> = all.map(|action| (action.action_id.as_str(), action)).collect();
+        let judged: Vec<(ActionRecord, &str)> = outcomes
+            .iter()
+            .filter_map(|(id, judgement)| Some(((*by_id.get(id.as_str())?).clone(), judgement.as_str())))
+            .collect();
         for (action, judgement) in judged {
             if let Some(good) = track::is_good(kind_of(&action), judgement) {
                 self.mark(&action, good);
