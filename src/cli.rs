@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{backtest, bench, config, control, demo, features, lake_command, query, run};
+use crate::{backtest, bench, config, control, demo, features, governance, lake_command, query, run};
 
 /// Raises database capacity before the traffic arrives.
 #[derive(Debug, Parser)]
@@ -39,8 +39,14 @@ pub(crate) enum Command {
     Rollback(control::RollbackArgs),
     /// Stop automation of a workload, or of all.
     Pause(control::SwitchArgs),
-    /// Let automation go on.
+    /// Let automation go on, from what the target has.
     Resume(control::SwitchArgs),
+    /// Check, test or explain policies.
+    #[command(subcommand)]
+    Policy(governance::PolicyCommand),
+    /// Show how much is done without a person, and the track record behind it.
+    #[command(subcommand)]
+    Stage(governance::StageCommand),
     /// Check or explain the feature queries.
     #[command(subcommand)]
     Features(features::FeaturesCommand),
@@ -102,6 +108,8 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Rollback(args) => control::rollback(args).await,
         Command::Pause(args) => control::switch(args, true).await,
         Command::Resume(args) => control::switch(args, false).await,
+        Command::Policy(command) => governance::policy(command).await,
+        Command::Stage(command) => governance::stage(command).await,
         Command::Features(command) => features::features(command).await,
         Command::Bench(command) => bench::run(command).await,
         Command::Config(command) => config::show(command).await,

@@ -5,6 +5,7 @@
 
 mod http;
 mod page;
+pub(crate) mod people;
 mod records;
 mod stream;
 mod view;
@@ -52,6 +53,9 @@ pub(crate) struct ConsoleConfig {
     pub(crate) workloads_limit: usize,
     /// Pages that may follow at the same time.
     pub(crate) streams_limit: usize,
+    /// `HOST:PORT` of the actuator's gRPC services, when it runs in another process: what people approve goes there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) actuator: Option<String>,
     /// The shortest time between two updates of a page, in milliseconds.
     pub(crate) update_interval_ms: u64,
 }
@@ -66,6 +70,7 @@ impl Default for ConsoleConfig {
             signals_limit: 5_000,
             workloads_limit: 50,
             streams_limit: 64,
+            actuator: None,
             update_interval_ms: 1_000,
         }
     }

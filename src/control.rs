@@ -8,7 +8,7 @@ use headroom_proto::EventTime;
 use headroom_proto::v1::actuator_service_client::ActuatorServiceClient;
 use headroom_proto::v1::{
     ActionRecord, ActionState, ApproveRequest, ListPlansRequest, PauseRequest, PlanView, RejectRequest,
-    RollbackPlanRequest,
+    RollbackPlanRequest, StatusRequest,
 };
 use tonic::transport::{Channel, Endpoint};
 
@@ -17,6 +17,8 @@ use crate::endpoints::Endpoints;
 use crate::terminal::answer;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Plans that may wait at once, for the one that is looked for.
+const MAX_PENDING: u32 = 10_000;
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How to reach a running Headroom and who is asking.
@@ -55,9 +57,10 @@ pub(crate) enum PlanCommand {
         server: ServerArgs,
         /// The plan's id.
         plan_id: String,
-        /// The plan's hash as you saw it: the approval is refused when the plan has changed since.
-        #[arg(long, default_value = "")]
-        hash: String,
+        /// The plan's hash as you saw it: the approval is refused when the plan has changed since. Without it the
+        /// plan is shown and approved as it is.
+        #[arg(long)]
+        hash: Option<String>,
         /// Why.
         #[arg(long, default_value = "")]
         comment: String,
@@ -118,8 +121,13 @@ pub(crate) async fn plan(command: PlanCommand) -> anyhow::Result<()> {
             print_plans(&plans);
         }
         PlanCommand::Approve { server, plan_id, hash, comment } => {
-            let request = ApproveRequest { plan_id, plan_hash: hash, actor: server.actor.clone(), comment };
-            print_action(&connect(&server).await?.approve(request).await.map_err(told)?.into_inner());
+            let mut client = connect(&server).await?;
+            let plan_hash = match hash {
+                Some(hash) => hash,
+                None => shown_hash(&mut client, &plan_id).await?,
+            };
+            let request = ApproveRequest { plan_id, plan_hash, actor: server.actor.clone(), comment };
+            print_action(&client.approve(request).await.map_err(told)?.into_inner());
         }
         PlanCommand::Reject { server, plan_id, comment } => {
             let request = RejectRequest { plan_id, actor: server.actor.clone(), comment };
@@ -138,13 +146,16 @@ pub(crate) async fn rollback(args: RollbackArgs) -> anyhow::Result<()> {
         workload: args.workload.unwrap_or_default(),
         since_us: args.since.map_or(0, EventTime::micros),
     };
-    let moves = connect(&args.server).await?.rollback_plan(request).await.map_err(told)?.into_inner().moves;
+    let mut client = connect(&args.server).await?;
+    let moves = client.rollback_plan(request).await.map_err(told)?.into_inner().moves;
     for action in &moves {
         print_action(action);
     }
-    let undone = moves.iter().filter(|action| action.state() == ActionState::RolledBack && action.stage != "observe");
-    let paused: BTreeSet<&str> = undone.map(|action| action.workload.as_str()).collect();
-    for workload in paused {
+    let undone = moves.iter().filter(|action| action.state() == ActionState::RolledBack);
+    let undone: BTreeSet<&str> = undone.map(|action| action.workload.as_str()).collect();
+    let statuses = client.status(StatusRequest {}).await.map_err(told)?.into_inner().workloads;
+    for status in statuses.iter().filter(|status| status.paused && undone.contains(status.workload.as_str())) {
+        let workload = &status.workload;
         answer(format_args!("automation of {workload} is paused: `headroom resume {workload}` lets it go on"));
     }
     Ok(())
@@ -165,7 +176,8 @@ pub(crate) async fn switch(args: SwitchArgs, paused: bool) -> anyhow::Result<()>
     Ok(())
 }
 
-async fn connect(server: &ServerArgs) -> anyhow::Result<ActuatorServiceClient<Channel>> {
+/// A client of a running Headroom.
+pub(crate) async fn connect(server: &ServerArgs) -> anyhow::Result<ActuatorServiceClient<Channel>> {
     let address = match &server.server {
         Some(address) => address.clone(),
         None => Endpoints::read(&server.data_dir.data_dir)?.grpc.to_string(),
@@ -178,7 +190,8 @@ async fn connect(server: &ServerArgs) -> anyhow::Result<ActuatorServiceClient<Ch
     Ok(ActuatorServiceClient::new(channel))
 }
 
-fn told(status: tonic::Status) -> anyhow::Error {
+/// A refusal as the user sees it.
+pub(crate) fn told(status: tonic::Status) -> anyhow::Error {
     use tonic::Code;
     let message = status.message().to_owned();
     let code = status.code();
@@ -186,6 +199,18 @@ fn told(status: tonic::Status) -> anyhow::Error {
         return UserError::new(message);
     }
     anyhow::anyhow!("the actuator answered {code:?}: {message}")
+}
+
+/// Shows a plan that waits; its hash.
+async fn shown_hash(client: &mut ActuatorServiceClient<Channel>, plan_id: &str) -> anyhow::Result<String> {
+    let request = ListPlansRequest { pending: true, limit: MAX_PENDING, ..ListPlansRequest::default() };
+    let mut plans = client.list_plans(request).await.map_err(told)?.into_inner().plans;
+    plans.retain(|view| view.plan.as_ref().is_some_and(|plan| plan.plan_id == plan_id));
+    if !plans.is_empty() {
+        print_plans(&plans);
+    }
+    // An unknown plan, or one that does not wait, is the actuator's to refuse.
+    Ok(plans.into_iter().find_map(|view| view.plan).map(|plan| plan.plan_hash).unwrap_or_default())
 }
 
 fn print_plans(plans: &[PlanView]) {
@@ -202,11 +227,21 @@ fn print_plans(plans: &[PlanView]) {
             plan.workload,
             plan.units_before,
             plan.units_now,
-            state_word(view.state())
+            if plan.would.is_empty() { state_word(view.state()) } else { "observed".to_owned() }
         ));
         answer(format_args!("    {}", plan.reason));
         if !view.action_id.is_empty() {
             answer(format_args!("    action {}  hash {}", view.action_id, plan.plan_hash));
+        } else if !view.state_reason.is_empty() {
+            answer(format_args!("    {}", view.state_reason));
+        }
+        if view.expires_at_us > 0 {
+            let approved = if view.approvals.is_empty() { "nobody yet".to_owned() } else { view.approvals.join(", ") };
+            answer(format_args!(
+                "    waits until {}; approved by {approved}; {}",
+                EventTime::from_micros(view.expires_at_us),
+                view.state_reason
+            ));
         }
     }
 }

@@ -10,6 +10,7 @@ mod data_dir;
 mod demo;
 mod endpoints;
 mod features;
+mod governance;
 mod lake_command;
 mod query;
 mod run;

@@ -25,6 +25,7 @@ use tonic::service::Routes;
 
 use crate::cli::{DataDirArg, Stage, UserError};
 use crate::config::{Config, ConfigArg};
+use crate::console::people;
 use crate::console::{ConsoleService, ConsoleSources, Scale};
 use crate::data_dir::DataDir;
 use crate::endpoints::Endpoints;
@@ -181,6 +182,8 @@ impl Headroom {
         let stages = ground.start_stages(&lake, &mut tasks, &mut routes, &mut router)?;
         if ground.wants(Stage::Console) {
             router = router.merge(ground.start_console(&stages, scoreboard, &mut tasks)?);
+            let own = ground.wants(Stage::Actuate).then(|| endpoints.grpc.to_string());
+            router = router.merge(people::router(config.console.actuator.as_deref().or(own.as_deref())));
         }
         tasks.spawn(serve::http(http, router, shutdown.clone()));
         tasks.spawn(serve::grpc(grpc, routes, shutdown.clone()));

@@ -5,20 +5,25 @@ use std::path::PathBuf;
 
 use headroom_actuator_decide::PlannerConfig;
 use headroom_actuator_decide::budget::Budget;
-use headroom_actuator_decide::policy::Stage;
+use headroom_actuator_decide::limits::Limits;
+use headroom_actuator_decide::risk::RiskConfig;
+use headroom_actuator_decide::stage::StageSetting;
+use headroom_actuator_decide::track::EarnConfig;
 use headroom_proto::time::{Span, span_text};
 use serde::{Deserialize, Serialize};
 
 use crate::targets::{TargetSettings, WorkloadSettings};
+use crate::{ForeignChanges, NotifyConfig};
 
 /// Settings of the actuator.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ActuatorConfig {
-    /// How much is done without a person: `observe` or `automate`.
-    pub stage: Stage,
+    /// How much is done without a person: `observe`, `recommend`, `automate` or `expand`, for all kinds of actions or for
+    /// each.
+    pub stage: StageSetting,
     /// Stages of single workloads.
-    pub stages: BTreeMap<String, Stage>,
+    pub stages: BTreeMap<String, StageSetting>,
     /// How workloads are sized.
     pub planner: PlannerConfig,
     /// Sizing of single workloads, in place of `planner`.
@@ -32,6 +37,16 @@ pub struct ActuatorConfig {
     /// Where KEDA's external scaler listens, alone; without one it is among the other gRPC services.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keda_listen: Option<String>,
+    /// How stages are earned; off, what is configured holds.
+    pub earn: EarnConfig,
+    /// What makes a change risky.
+    pub risk: RiskConfig,
+    /// How much may happen at once, over all workloads.
+    pub limits: Limits,
+    /// What happens when somebody else has changed a target.
+    pub foreign_changes: ForeignChanges,
+    /// Who is told what happens.
+    pub notify: Vec<NotifyConfig>,
     /// Cedar policies in place of those shipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_file: Option<PathBuf>,
@@ -58,7 +73,7 @@ pub struct ActuatorConfig {
 impl Default for ActuatorConfig {
     fn default() -> Self {
         Self {
-            stage: Stage::Observe,
+            stage: StageSetting::default(),
             stages: BTreeMap::new(),
             planner: PlannerConfig::default(),
             planners: BTreeMap::new(),
@@ -66,6 +81,11 @@ impl Default for ActuatorConfig {
             targets: BTreeMap::new(),
             workloads: BTreeMap::new(),
             keda_listen: None,
+            earn: EarnConfig::default(),
+            risk: RiskConfig::default(),
+            limits: Limits::default(),
+            foreign_changes: ForeignChanges::default(),
+            notify: Vec::new(),
             policy_file: None,
             window_size: Span::from_mins(5),
             target: "requests_per_s".to_owned(),
@@ -95,6 +115,7 @@ impl ActuatorConfig {
         if self.kept_records == 0 || self.max_poll_records == 0 {
             problems.push("`kept_records` and `max_poll_records` must be positive".to_owned());
         }
+        problems.extend(self.governance_problems());
         problems.extend(self.target_problems());
         problems
     }
@@ -102,18 +123,13 @@ impl ActuatorConfig {
     /// Paths, which are relative to the folder of the configuration.
     pub fn paths(&mut self) -> Vec<&mut PathBuf> {
         let targets = self.targets.values_mut().flat_map(TargetSettings::paths);
-        self.policy_file.iter_mut().chain(targets).collect()
+        let notify = self.notify.iter_mut().flat_map(NotifyConfig::paths);
+        self.policy_file.iter_mut().chain(targets).chain(notify).collect()
     }
 
     /// How a workload is sized.
     #[must_use]
     pub fn planner_of(&self, workload: &str) -> &PlannerConfig {
         self.planners.get(workload).unwrap_or(&self.planner)
-    }
-
-    /// The stage of a workload.
-    #[must_use]
-    pub fn stage_of(&self, workload: &str) -> Stage {
-        self.stages.get(workload).copied().unwrap_or(self.stage)
     }
 }

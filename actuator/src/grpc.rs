@@ -3,23 +3,24 @@
 use headroom_proto::v1::actuator_service_server::ActuatorService;
 use headroom_proto::v1::{
     ActionRecord, ApproveRequest, ListActionsRequest, ListActionsResponse, ListPlansRequest, ListPlansResponse,
-    PauseRequest, RejectRequest, RollbackPlanRequest, RollbackPlanResponse, RollbackRequest, StatusRequest,
-    StatusResponse, SwitchState,
+    PauseRequest, RejectRequest, RollbackPlanRequest, RollbackPlanResponse, RollbackRequest, StagesRequest,
+    StagesResponse, StatusRequest, StatusResponse, SwitchState, WhyRequest, WhyResponse,
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 
-use crate::service::Command;
+use crate::service::{Board, Command};
 
 /// The service, over a channel to the loop.
 #[derive(Clone, Debug)]
 pub struct Rpc {
     commands: mpsc::Sender<Command>,
+    board: Board,
 }
 
 impl Rpc {
-    pub(crate) fn new(commands: mpsc::Sender<Command>) -> Self {
-        Self { commands }
+    pub(crate) fn new(commands: mpsc::Sender<Command>, board: Board) -> Self {
+        Self { commands, board }
     }
 
     async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T, Status>>) -> Command) -> Result<T, Status> {
@@ -76,20 +77,31 @@ impl ActuatorService for Rpc {
         self.ask(|reply| Command::RollbackPlan(request, reply)).await.map(Response::new)
     }
 
+    /// Not through the loop, which may be busy: it counts at once.
     async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<SwitchState>, Status> {
-        let request = request.into_inner();
-        named(&request.actor)?;
-        self.ask(|reply| Command::Switch(request, true, reply)).await.map(Response::new)
+        let PauseRequest { workload, actor, reason } = request.into_inner();
+        named(&actor)?;
+        self.board.stop(&workload, &actor, &reason).await?;
+        Ok(Response::new(SwitchState { paused: true, workload, actor, reason }))
     }
 
     async fn resume(&self, request: Request<PauseRequest>) -> Result<Response<SwitchState>, Status> {
         let request = request.into_inner();
         named(&request.actor)?;
-        self.ask(|reply| Command::Switch(request, false, reply)).await.map(Response::new)
+        self.ask(|reply| Command::Resume(request, reply)).await.map(Response::new)
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let workloads = self.ask(Command::Status).await?;
         Ok(Response::new(StatusResponse { workloads }))
+    }
+
+    async fn why(&self, request: Request<WhyRequest>) -> Result<Response<WhyResponse>, Status> {
+        self.ask(|reply| Command::Why(request.into_inner(), reply)).await.map(Response::new)
+    }
+
+    async fn stages(&self, request: Request<StagesRequest>) -> Result<Response<StagesResponse>, Status> {
+        let stages = self.ask(|reply| Command::Stages(request.into_inner(), reply)).await?;
+        Ok(Response::new(StagesResponse { stages }))
     }
 }

@@ -2,7 +2,7 @@
 
 use headroom_ingest_broker::Record;
 use headroom_proto::topics::Topic;
-use headroom_proto::v1::{ActionRecord, Outcome, Plan, Switch};
+use headroom_proto::v1::{ActionRecord, Approval, Outcome, Plan, StageMove, Switch};
 use headroom_proto::{EventTime, headers};
 use prost::Message;
 
@@ -21,6 +21,16 @@ pub(crate) fn action(action: &ActionRecord) -> Record {
 pub(crate) fn switch(switch: &Switch) -> Record {
     let record = record(Topic::Actions, &switch.workload, "Switch", switch.at_us, switch);
     if switch.workload.is_empty() { record.partition(0) } else { record }
+}
+
+/// One of several approvals that an action needs.
+pub(crate) fn approval(approval: &Approval) -> Record {
+    record(Topic::Actions, &approval.workload, "Approval", approval.at_us, approval)
+}
+
+/// A stage that was earned or lost.
+pub(crate) fn stage(moved: &StageMove) -> Record {
+    record(Topic::Actions, &moved.workload, "StageMove", moved.at_us, moved)
 }
 
 /// A measured outcome.

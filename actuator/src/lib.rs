@@ -5,8 +5,10 @@
 
 mod config;
 mod error;
+mod governance;
 mod grpc;
 mod journal;
+mod notify;
 mod routes;
 mod service;
 mod target;
@@ -15,6 +17,8 @@ mod workload;
 
 pub use config::ActuatorConfig;
 pub use error::ActuatorError;
+pub use governance::ForeignChanges;
+pub use notify::{NoticeKind, NotifyConfig, NotifyFormat};
 pub use routes::Targets;
 pub use service::{ActuatorHandle, ActuatorService};
 pub use target::{Applied, ApplyRequest, Fault, Fence, Target, TargetError, TargetState};

@@ -5,25 +5,31 @@
 //! between is mended by replaying the actions topic and asking again under the same key.
 
 mod act;
+mod board;
 mod budgets;
 mod commands;
 mod effect;
+mod foreign;
+mod governance;
 mod learn;
 mod recover;
+mod standing;
 mod undo;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, TimestampMicrosecondType};
 use headroom_actuator_decide::policy::{self, Policy};
+use headroom_actuator_decide::stage::Kind;
+use headroom_actuator_decide::track::Earned;
 use headroom_ingest_broker::{Broker, Consumer, Producer, Received, Record};
 use headroom_proto::status::{StageState, StageStatus};
 use headroom_proto::topics::Topic;
-use headroom_proto::v1::Forecast;
 use headroom_proto::v1::actuator_service_server::ActuatorServiceServer;
+use headroom_proto::v1::{Approval, Forecast};
 use headroom_proto::{Clock, EventTime, codec, headers, schema};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
@@ -33,8 +39,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::grpc::Rpc;
+use crate::notify::{Courier, Notifier};
 use crate::workload::Workload;
 use crate::{ActuatorConfig, ActuatorError, Targets};
+pub(crate) use board::Board;
 pub(crate) use commands::Command;
 
 const POLL: Duration = Duration::from_millis(20);
@@ -48,6 +56,7 @@ struct Counters {
     outcomes: Counter,
     guard_alone: Counter,
     target_failures: Counter,
+    held: Counter,
     set_aside: Counter,
 }
 
@@ -55,6 +64,7 @@ struct Counters {
 #[derive(Clone, Debug)]
 pub struct ActuatorHandle {
     commands: mpsc::Sender<Command>,
+    board: Board,
     status: Arc<Mutex<StageStatus>>,
 }
 
@@ -67,6 +77,8 @@ pub struct ActuatorService {
     policy: Policy,
     commands: mpsc::Receiver<Command>,
     handle: ActuatorHandle,
+    notifier: Notifier,
+    couriers: Vec<Courier>,
     counters: Counters,
 }
 
@@ -86,8 +98,15 @@ struct Work {
     producer: Producer,
     counters: Counters,
     workloads: BTreeMap<String, Workload>,
-    /// Workloads that a person has stopped; the empty name stops all.
-    paused: BTreeSet<String>,
+    /// What is stopped.
+    board: Board,
+    notifier: Notifier,
+    /// The track record of each workload and kind of action.
+    tracks: BTreeMap<(String, Kind), Earned>,
+    /// Approvals that are not enough yet, by the action's id.
+    approvals: BTreeMap<String, Vec<Approval>>,
+    /// When changes of all workloads began, oldest first.
+    began: VecDeque<EventTime>,
     /// What was seen until then was decided, if only to do nothing: automation of all was resumed at that time.
     decided_before: EventTime,
     /// Actions whose outcome is on its topic, and hashes of the plans that are on theirs.
@@ -139,6 +158,7 @@ impl ActuatorService {
                 "questions and changes that a target failed",
                 &counters.target_failures,
             ),
+            ("headroom_actuate_held", "actions that a limit over all workloads has held back", &counters.held),
             (
                 "headroom_actuate_set_aside_records",
                 "records not used: repeats and what cannot be read",
@@ -149,9 +169,23 @@ impl ActuatorService {
         }
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
         let status = StageStatus { stage: "actuate".to_owned(), ..StageStatus::default() };
-        let handle = ActuatorHandle { commands: sender, status: Arc::new(Mutex::new(status)) };
-        let targets = targets.into();
-        Ok((Self { config, broker, clock, targets, policy, commands, handle: handle.clone(), counters }, handle))
+        let (notifier, couriers) = Notifier::new(&config.notify, registry);
+        let board = Board::new(broker.clone(), clock.clone(), notifier.clone());
+        let handle = ActuatorHandle { commands: sender, board, status: Arc::new(Mutex::new(status)) };
+        let (targets, service_handle) = (targets.into(), handle.clone());
+        let service = Self {
+            config,
+            broker,
+            clock,
+            targets,
+            policy,
+            commands,
+            handle: service_handle,
+            notifier,
+            couriers,
+            counters,
+        };
+        Ok((service, handle))
     }
 
     /// Runs until shutdown.
@@ -160,7 +194,10 @@ impl ActuatorService {
     /// When the broker fails for good, or the record of actions does not hold.
     pub async fn run(self, shutdown: CancellationToken) -> Result<(), ActuatorError> {
         let handle = self.handle.clone();
-        let outcome = self.actuate(shutdown).await;
+        let told = CancellationToken::new();
+        let ended = told.clone().drop_guard();
+        let outcome = self.actuate(shutdown, told).await;
+        drop(ended);
         handle.update(|status| match &outcome {
             Ok(()) => status.state = StageState::Drained,
             Err(error) => {
@@ -171,7 +208,10 @@ impl ActuatorService {
         outcome
     }
 
-    async fn actuate(self, shutdown: CancellationToken) -> Result<(), ActuatorError> {
+    async fn actuate(self, shutdown: CancellationToken, told: CancellationToken) -> Result<(), ActuatorError> {
+        for courier in self.couriers {
+            tokio::spawn(courier.run(told.clone()));
+        }
         let (broker, handle, mut commands) = (self.broker.clone(), self.handle.clone(), self.commands);
         let mut work = Work {
             producer: broker.producer()?,
@@ -181,7 +221,11 @@ impl ActuatorService {
             policy: self.policy,
             counters: self.counters,
             workloads: BTreeMap::new(),
-            paused: BTreeSet::new(),
+            board: self.handle.board.clone(),
+            notifier: self.notifier,
+            tracks: BTreeMap::new(),
+            approvals: BTreeMap::new(),
+            began: VecDeque::new(),
             decided_before: EventTime::MIN,
             known_outcomes: BTreeSet::new(),
             known_plans: BTreeSet::new(),
@@ -191,6 +235,7 @@ impl ActuatorService {
             lessons: learn::Lessons::default(),
             budget_log: budgets::BudgetLog::default(),
         };
+        work.board.send_with(work.producer.clone()).await;
         let targets = work.targets.clone();
         tokio::spawn(async move { targets.probe().await });
         let start = work.recover(&broker).await?;
@@ -210,6 +255,7 @@ impl ActuatorService {
                 Event::Shutdown => return work.flush().await,
             }
             work.flush().await?;
+            work.board.reach(work.reached);
             handle.update(|status| {
                 status.event_time = work.reached;
                 status.records_out = work.counters.actions.get();
@@ -287,7 +333,7 @@ impl Work {
     }
 
     fn is_paused(&self, workload: &str) -> bool {
-        self.paused.contains("") || self.paused.contains(workload)
+        self.board.stopped(workload).is_some()
     }
 
     fn summary(&self) -> String {
@@ -297,7 +343,7 @@ impl Work {
             .take(3)
             .map(|workload| format!("{}: {} units", workload.name, workload.commanded.unwrap_or(0)))
             .collect();
-        let stopped = if self.paused.is_empty() { "" } else { "; paused by a person" };
+        let stopped = if self.board.is_any_stopped() { "; automation is paused" } else { "" };
         format!("{}{stopped}", units.join(", "))
     }
 }
@@ -327,7 +373,7 @@ impl ActuatorHandle {
     /// The gRPC service.
     #[must_use]
     pub fn grpc(&self) -> ActuatorServiceServer<Rpc> {
-        ActuatorServiceServer::new(Rpc::new(self.commands.clone()))
+        ActuatorServiceServer::new(Rpc::new(self.commands.clone(), self.board.clone()))
     }
 
     fn update(&self, change: impl FnOnce(&mut StageStatus)) {

@@ -102,6 +102,11 @@ pub trait Target: Send + Sync {
     /// When the target cannot be asked.
     async fn observe(&self, workload: &str, at: EventTime) -> Result<TargetState, TargetError>;
 
+    /// Can a change from one number of units to another be undone? What cannot always needs a person.
+    fn is_reversible(&self, _before: u32, _after: u32) -> bool {
+        true
+    }
+
     /// Could a change be made now? Asks for everything that one needs, and changes nothing.
     ///
     /// # Errors

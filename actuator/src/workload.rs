@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use headroom_actuator_decide::{audit, protocol, transition};
 use headroom_proto::EventTime;
-use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Outcome, Plan};
+use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Outcome, Plan, PolicyDecision};
 use tokio::time::Instant;
 
 use crate::TargetState;
@@ -25,6 +25,10 @@ pub(crate) struct Workload {
     pub(crate) commanded: Option<u32>,
     /// What the target reported at that time; asked again when the time has moved on or something was changed.
     pub(crate) reported: Option<(EventTime, TargetState)>,
+    /// What the last change left at the target; none when that is not known, or a person has accepted another base.
+    pub(crate) left: Option<Left>,
+    /// What the policies said of each action, by its id.
+    decisions: BTreeMap<String, Vec<PolicyDecision>>,
     /// Rollbacks that the target has not taken yet, in the order in which it is to take them.
     pub(crate) unfinished: VecDeque<ActionRecord>,
     pub(crate) last_change: EventTime,
@@ -37,6 +41,22 @@ pub(crate) struct Workload {
     pub(crate) measuring: Option<Measuring>,
     pub(crate) last_load: f64,
     pub(crate) verdict: String,
+}
+
+/// What a change left at a target.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Left {
+    pub(crate) units: u32,
+    /// In the target's own words; empty when it is not known.
+    pub(crate) value: String,
+    pub(crate) action_id: String,
+}
+
+impl Left {
+    /// Does the target still have it?
+    pub(crate) fn is_as(&self, state: &TargetState) -> bool {
+        self.units == state.commanded && (self.value.is_empty() || self.value == state.value)
+    }
 }
 
 /// An action whose effect is being measured.
@@ -62,6 +82,8 @@ impl Workload {
             plans: VecDeque::new(),
             commanded: None,
             reported: None,
+            left: None,
+            decisions: BTreeMap::new(),
             unfinished: VecDeque::new(),
             last_change: EventTime::MIN,
             undone: Vec::new(),
@@ -93,6 +115,8 @@ impl Workload {
         let record = ActionRecord {
             sequence: self.sequence + 1,
             permitted_by,
+            decision: action.decision.clone().filter(|_| matches!(to, ActionState::Proposed | ActionState::Approved)),
+            target_value: if to == ActionState::RolledBack { String::new() } else { action.target_value.clone() },
             state: to.into(),
             previous_state: known.into(),
             at_us: at.micros(),
@@ -127,9 +151,15 @@ impl Workload {
         if record.state() == ActionState::Failed {
             // It may have had an effect all the same.
             self.commanded = None;
+            self.left = None;
         }
-        if units.is_some() {
-            self.commanded = units;
+        if let Some(decision) = &record.decision {
+            self.decisions.entry(record.action_id.clone()).or_default().push(decision.clone());
+        }
+        if let Some(units) = units {
+            let (value, action_id) = (record.target_value.clone(), record.action_id.clone());
+            self.left = Some(Left { units, value, action_id });
+            self.commanded = Some(units);
             self.last_change = EventTime::from_micros(record.at_us);
         }
         if record.state() == ActionState::Applied {
@@ -148,7 +178,9 @@ impl Workload {
     pub(crate) fn trim(&mut self, limit: usize) {
         while self.actions.len() > limit {
             let Some(oldest) = self.actions.iter().position(is_over) else { break };
-            self.actions.remove(oldest);
+            if let Some(forgotten) = self.actions.remove(oldest) {
+                self.decisions.remove(&forgotten.action_id);
+            }
         }
         while self.plans.len() > limit {
             self.plans.pop_front();
@@ -184,6 +216,29 @@ impl Workload {
     /// The earliest action that meets a condition.
     pub(crate) fn earliest(&self, is_meant: impl Fn(&ActionRecord) -> bool) -> Option<&ActionRecord> {
         self.actions.iter().find(|action| is_meant(action))
+    }
+
+    /// What the policies said at the moves of an action, oldest first.
+    pub(crate) fn decisions_of(&self, action_id: &str) -> Vec<PolicyDecision> {
+        self.decisions.get(action_id).cloned().unwrap_or_default()
+    }
+
+    /// Is something on the record that the target has not taken?
+    pub(crate) fn has_unfinished(&self) -> bool {
+        !self.unfinished.is_empty()
+    }
+
+    /// The target says in its own words what the last change left.
+    pub(crate) fn is_left(&mut self, value: &str) {
+        if let Some(left) = &mut self.left {
+            value.clone_into(&mut left.value);
+        }
+    }
+
+    /// What the target has is accepted, whatever it is.
+    pub(crate) fn accept(&mut self) {
+        self.left = None;
+        self.commanded = None;
     }
 
     /// Takes a plan in; one of the same window takes the place of the one before.

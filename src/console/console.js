@@ -2,6 +2,7 @@
 
 import { Chart, summary } from "/chart.js";
 import { SpeedMeter, showActions, showClock, showConnection, showStages, showTiles, showWorkloads } from "/panels.js";
+import { followPeople } from "/people.js";
 import { showScoreboard } from "/scoreboard.js";
 import { DAY, HOUR, Store, duration } from "/series.js";
 
@@ -188,3 +189,4 @@ for (const query of ["(prefers-color-scheme: dark)", "(max-width: 640px)"]) {
 showControls();
 setInterval(tick, 1_000);
 begin();
+followPeople();

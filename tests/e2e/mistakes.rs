@@ -24,6 +24,10 @@ fn configurations_that_are_missing_malformed_or_wrong() {
         ("[http\nlisten = 1", "headroom.toml"),
         ("[forecast]\nhorizn = '24h'", "horizn"),
         ("[actuate.planner]\nmin_units = 0", "min_units"),
+        ("[actuate]\nstage = 'autopilot'", "`autopilot` is no stage"),
+        ("[actuate.stages]\nshop = { grow = 'automate' }", "`grow` is no kind"),
+        ("[actuate.earn]\nbound = 2", "actuate: earn: `bound`"),
+        ("[[actuate.notify]]\nurl = 'http://example.org'", "actuate: notify[0]"),
         ("[forecast]\nhorizon = '24 apples'", "24 apples"),
         ("[query]\nscheduler = 'nonsense'", "query.scheduler"),
         ("[flight]\nmax_rows = 0", "flight.max_rows"),
@@ -79,6 +83,28 @@ fn a_question_the_lake_cannot_answer() {
     assert!(refused(&program, &["query", "SELECT * FROM widnows"]).contains("windows"));
     refused(&program, &["query", "DROP TABLE windows"]);
     refused(&program, &["query", "SELEC 1"]);
+}
+
+#[test]
+fn policies_that_cannot_be_used_and_cases_that_are_answered_otherwise() {
+    let program = Program::new();
+    let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/policy-cases.toml");
+    assert!(program.succeed(&["policy", "test", cases]).contains("10 cases are answered as expected"));
+    assert!(program.succeed(&["policy", "check"]).contains("four-eyes"));
+    let wrong = "permit (principal, action, resource)\nwhen { context.stagee == \"automate\" };";
+    let path = program.write("wrong.cedar", wrong);
+    let message = refused(&program, &["policy", "check", "--policy", &path]);
+    assert!(message.contains("line 2") && message.contains("did you mean `stage`"), "{message}");
+    let config = program.write("headroom.toml", "[actuate]\npolicy_file = 'wrong.cedar'");
+    assert!(refused(&program, &["policy", "check", "--config", &config]).contains("line 2"));
+    let nothing = program.write("nothing.cedar", "forbid (principal, action, resource);");
+    let output = program.run(&["policy", "test", cases, "--policy", &nothing]);
+    assert_eq!(output.status.code(), Some(2));
+    let (told, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(told.contains("a small raise is done at stage automate: expected to be allowed"), "{told}");
+    assert!(said.contains("of 10 cases"), "{said}");
+    let path = program.write("cases.toml", "[[case]]\nname = 'x'\nexpekt = 'allow'");
+    assert!(refused(&program, &["policy", "test", &path]).contains("expekt"));
 }
 
 #[test]

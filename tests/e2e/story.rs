@@ -65,10 +65,14 @@ fn people_intervene(program: &Program) {
     assert!(plans.contains("worldcup98") && plans.contains("units"), "{plans}");
     assert!(program.succeed(&["pause", "worldcup98", "--as", "ann", "--reason", "a test"]).contains("paused"));
     assert!(program.succeed(&["resume", "worldcup98", "--as", "ann"]).contains("on"));
+    let stages = program.succeed(&["stage", "show", "worldcup98"]);
+    assert!(stages.contains("worldcup98  raise: expand") && stages.contains("actions were good"), "{stages}");
     let unknown = program.run(&["rollback", "no-such-action", "--as", "ann"]);
     assert_eq!(unknown.status.code(), Some(2), "{}", String::from_utf8_lossy(&unknown.stderr));
     let action = plans.lines().find_map(|line| line.trim().strip_prefix("action ")).expect("an action's id");
     let action = action.split_whitespace().next().expect("an id");
+    let why = program.succeed(&["policy", "why", action]);
+    assert!(why.contains("allowed by") && why.contains("risk=") && why.contains("stage=expand"), "{why}");
     let undone = program.succeed(&["rollback", action, "--as", "ann", "--reason", "a test"]);
     assert!(undone.contains("rolled back") && undone.contains("headroom resume worldcup98"), "{undone}");
     assert!(program.succeed(&["resume", "worldcup98", "--as", "ann"]).contains("on"));

@@ -1,5 +1,5 @@
 //! What several workloads share: connections, above all. Application pods times their pool must stay within what PgBouncer
-//! takes in, and what that opens within what PostgreSQL allows.
+//! takes in, and what PgBouncer opens within what PostgreSQL allows.
 //!
 //! A budget has a limit, and members that each use so much of it per unit. The limit is a number, or what the units of
 //! another workload provide (its provider). Whatever order things happen in, a member counts with the most units that it

@@ -6,11 +6,15 @@ pub mod budget;
 pub mod calendar;
 pub mod capacity;
 pub mod lead_time;
+pub mod limits;
 pub mod planner;
 pub mod policy;
 pub mod protocol;
+pub mod risk;
 pub mod simulation;
 pub mod sizes;
+pub mod stage;
+pub mod track;
 pub mod transition;
 
 pub use planner::{Decision, ForecastView, Learned, Observation, PlannerConfig, decide, decide_with};

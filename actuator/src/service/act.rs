@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use headroom_actuator_decide::policy::Question;
 use headroom_actuator_decide::protocol::{self, Finding, Standing, Step};
-use headroom_actuator_decide::{Decision, ForecastView, Observation, audit, decide_with};
+use headroom_actuator_decide::stage::{Kind, Stage};
+use headroom_actuator_decide::{Decision, ForecastView, Observation, PlannerConfig, audit, decide_with};
 use headroom_proto::EventTime;
 use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Plan, Verdict};
 
 use super::Work;
+use super::foreign::Base;
 use crate::workload::{Measuring, POLICY, Workload};
 use crate::{ActuatorError, journal};
 
@@ -40,7 +41,11 @@ impl Work {
         forecast: Option<Forecast>,
     ) -> Result<(), ActuatorError> {
         self.learn(name, at, load).await;
-        let Some(commanded) = self.commanded(name, at).await else { return Ok(()) };
+        let commanded = match self.base(name, at).await? {
+            Base::Units(units) => Some(units),
+            Base::Unknown => return Ok(()),
+            Base::Foreign => None,
+        };
         let planner = self.config.planner_of(name).clone();
         let Some(workload) = self.workloads.get_mut(name) else { return Ok(()) };
         workload.last_decided = at;
@@ -53,9 +58,12 @@ impl Work {
             values: &forecast.values,
             verdict: forecast.verdict(),
         });
-        let is_trusted = matches!(workload.verdict.as_str(), "fresh" | "suspect");
-        let seen =
-            Observation { now: at, load: Some(load), units_commanded: commanded, last_change: workload.last_change };
+        let (last_change, is_trusted) =
+            (workload.last_change, matches!(workload.verdict.as_str(), "fresh" | "suspect"));
+        self.track_verdict(name, at);
+        self.expire(name, at)?;
+        let Some(commanded) = commanded else { return Ok(()) };
+        let seen = Observation { now: at, load: Some(load), units_commanded: commanded, last_change };
         let target = self.targets.of(name);
         let learned = self.lessons.of(name, target.name(), &planner);
         let decision = decide_with(&planner, &learned, &seen, view.as_ref());
@@ -64,7 +72,6 @@ impl Work {
         if !is_trusted {
             self.counters.guard_alone.inc();
         }
-        self.expire(name, at)?;
         if decision.units_now == commanded || self.is_paused(name) {
             return Ok(());
         }
@@ -81,45 +88,81 @@ impl Work {
     ) -> Result<(), ActuatorError> {
         let (at, commanded) = (seen.now, seen.units_commanded);
         let plan = self.plan(name, seen, decision, forecast);
+        let action = self.action(&plan, at);
+        if self.stage_of(name, Kind::of(commanded, decision.units_now)) == Stage::Observe {
+            return self.observe_only(plan, &action, at);
+        }
         let Some(workload) = self.workloads.get_mut(name) else { return Ok(()) };
         if let Some(waiting) = workload.waiting().cloned() {
             if waiting.units_after == decision.units_now {
-                return Ok(());
+                return self.ask_again(&waiting, action.needed_now, at).await;
             }
             let reason = format!("a newer plan asks for {} units", decision.units_now);
-            let record = workload.moved(&waiting, ActionState::Superseded, at, "planner", reason);
-            self.outbox.extend(record.ok().as_ref().map(journal::action));
+            self.advance(&waiting, ActionState::Superseded, at, "planner", reason)?;
         }
-        let action = ActionRecord {
-            action_id: format!("{name}-{}", at.micros() / 1_000_000),
-            plan_id: plan.plan_id.clone(),
-            workload: name.to_owned(),
-            target: self.targets.of(name).name().to_owned(),
-            units_before: commanded,
-            units_after: decision.units_now,
-            idempotency_key: format!("{name}/{}", at.micros()),
-            stage: self.config.stage_of(name).name().to_owned(),
-            policy_version: self.policy.version().to_owned(),
-            plan_hash: plan.plan_hash.clone(),
-            model_version: plan.model_version.clone(),
-            verdict: plan.verdict.clone(),
-            signal_ids: plan.signal_ids.clone(),
-            expected_peak: decision.expected_peak,
-            undo_units: commanded,
-            decided_at_us: at.micros(),
-            ..ActionRecord::default()
-        };
-        if self.known_plans.insert(plan.plan_hash.clone()) {
-            self.outbox.push(journal::plan(&plan));
-        }
-        let Some(workload) = self.workloads.get_mut(name) else { return Ok(()) };
-        workload.take_plan(plan);
-        workload.trim(self.config.kept_records);
+        self.publish(plan);
+        let (_, asked) = self.answer(&self.question(&action, "apply", None, at))?;
+        let action = ActionRecord { decision: Some(asked), ..action };
         self.advance(&action, ActionState::Proposed, at, "planner", decision.reason.clone())?;
         if let Some(why) = &decision.refused {
             return self.advance(&action, ActionState::Rejected, at, "budget", why.clone());
         }
         self.drive(&action, at).await
+    }
+
+    /// The action that a plan asks for.
+    fn action(&self, plan: &Plan, at: EventTime) -> ActionRecord {
+        let (name, before, after) = (plan.workload.as_str(), plan.units_before, plan.units_now);
+        let reversible = self.is_reversible(name, before, after);
+        ActionRecord {
+            action_id: format!("{name}-{}", at.micros() / 1_000_000),
+            plan_id: plan.plan_id.clone(),
+            workload: name.to_owned(),
+            target: self.targets.of(name).name().to_owned(),
+            units_before: before,
+            units_after: after,
+            idempotency_key: format!("{name}/{}", at.micros()),
+            stage: self.stage_of(name, Kind::of(before, after)).name().to_owned(),
+            policy_version: self.policy.version().to_owned(),
+            plan_hash: plan.plan_hash.clone(),
+            model_version: plan.model_version.clone(),
+            verdict: plan.verdict.clone(),
+            signal_ids: plan.signal_ids.clone(),
+            expected_peak: plan.expected_peak,
+            undo_units: before,
+            decided_at_us: at.micros(),
+            needed_now: after > before && after <= self.needed_by_load(plan),
+            risk: self.risk_of(name, before, after, reversible, at).name().to_owned(),
+            irreversible: !reversible,
+            ..ActionRecord::default()
+        }
+    }
+
+    /// Units that the load of now needs, by what a unit is counted on to serve.
+    fn needed_by_load(&self, plan: &Plan) -> u32 {
+        let planner = self.config.planner_of(&plan.workload).clone();
+        PlannerConfig { unit_capacity: plan.unit_capacity, ..planner }.units_for(plan.observed_load)
+    }
+
+    /// At stage `observe` a plan is recorded with what would have become of it, once as long as it stays the same.
+    fn observe_only(&mut self, plan: Plan, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
+        let last = self.workloads.get(&plan.workload).and_then(|workload| workload.plans.back());
+        let is_same = |last: &Plan| (last.units_before, last.units_now) == (plan.units_before, plan.units_now);
+        if last.is_some_and(|last| !last.would.is_empty() && is_same(last)) {
+            return Ok(());
+        }
+        let plan = Plan { would: self.would(action, at)?, plan_hash: String::new(), ..plan };
+        self.publish(Plan { plan_hash: audit::plan_hash(&plan), ..plan });
+        Ok(())
+    }
+
+    fn publish(&mut self, plan: Plan) {
+        if self.known_plans.insert(plan.plan_hash.clone()) {
+            self.outbox.push(journal::plan(&plan));
+        }
+        let workload = super::workload_of(&mut self.workloads, &plan.workload);
+        workload.take_plan(plan);
+        workload.trim(self.config.kept_records);
     }
 
     /// Takes an action as far as it goes by itself, from wherever its record stands.
@@ -179,26 +222,6 @@ impl Work {
         }
     }
 
-    /// Approves what the policy permits; the rest waits for a person.
-    fn ask_policy(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
-        let answer = self.policy.ask(&Question {
-            person: None,
-            action: "apply",
-            workload: &action.workload,
-            stage: self.config.stage_of(&action.workload),
-            verdict: &action.verdict,
-            paused: self.is_paused(&action.workload),
-            reversible: true,
-            units_before: action.units_before,
-            units_after: action.units_after,
-        })?;
-        if !answer.allowed {
-            return Ok(());
-        }
-        let reason = format!("permitted by {}", answer.rules.join(", "));
-        self.advance(action, ActionState::Approved, at, POLICY, reason)
-    }
-
     /// The effect, which may have happened before a crash: the target drops a repeat by its key.
     async fn apply(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
         let applied = match self.ask(action, None, at).await {
@@ -207,8 +230,9 @@ impl Work {
         };
         self.counters.actions.inc();
         let reason = format!("the target has taken the change: {} -> {}", applied.before, applied.after);
-        self.advance(action, ActionState::Applied, at, "actuator", reason)?;
-        self.wait_for_units(action, at).await;
+        let action = ActionRecord { target_value: applied.after, ..action.clone() };
+        self.advance(&action, ActionState::Applied, at, "actuator", reason)?;
+        self.wait_for_units(&action, at).await;
         Ok(())
     }
 
@@ -268,6 +292,7 @@ impl Work {
             self.counters.outcomes.inc();
             let outcome = self.lessons.complete(measured.outcome(at, window), &measured.action);
             self.outbox.push(journal::outcome(&outcome));
+            self.judge(&measured.action, &outcome.judgement, at);
         }
         if superseded {
             let reason = "a newer action has taken its place".to_owned();
@@ -287,13 +312,16 @@ impl Work {
     ) -> Result<(), ActuatorError> {
         let workload = super::workload_of(&mut self.workloads, &action.workload);
         match workload.moved(action, to, at, actor, reason) {
-            Ok(record) => self.outbox.push(journal::action(&record)),
+            Ok(record) => {
+                self.outbox.push(journal::action(&record));
+                self.after(&record);
+            }
             Err(error) => tracing::error!(%error, action = action.action_id, "refused"),
         }
         Ok(())
     }
 
-    fn expire(&mut self, name: &str, at: EventTime) -> Result<(), ActuatorError> {
+    pub(super) fn expire(&mut self, name: &str, at: EventTime) -> Result<(), ActuatorError> {
         let waiting = self.workloads.get(name).and_then(Workload::waiting).cloned();
         let Some(waiting) = waiting else { return Ok(()) };
         if at - EventTime::from_micros(waiting.decided_at_us) < self.config.approval_ttl {
@@ -332,6 +360,7 @@ impl Work {
             violation_utilisation: planner.violation_utilisation,
             capacity_curve: self.lessons.curve(name, planner),
             lead_time_actions: decision.lead_time.actions,
+            would: String::new(),
         };
         Plan { plan_hash: audit::plan_hash(&plan), ..plan }
     }

@@ -22,6 +22,15 @@ pub(super) struct BudgetLog {
     wanted: BTreeMap<(String, String), u32>,
 }
 
+/// A provider that a member waits for.
+#[derive(Clone, Copy)]
+struct Need<'a> {
+    member: &'a str,
+    provider: &'a str,
+    units: u32,
+    why: &'a str,
+}
+
 /// What the budgets make of a change.
 enum Ruling {
     Units(u32, Option<String>),
@@ -38,7 +47,7 @@ impl Work {
         decision: Decision,
         forecast: Option<&Forecast>,
     ) -> Result<Decision, ActuatorError> {
-        if !self.config.budgets.values().any(|budget| concerns(budget, name)) {
+        if self.is_paused(name) || !self.config.budgets.values().any(|budget| concerns(budget, name)) {
             return Ok(decision);
         }
         self.budget_log.decided.insert(name.to_owned());
@@ -60,8 +69,9 @@ impl Work {
             }
             Ruling::Wait { provider, units, why } => {
                 self.budget_log.wanted.insert((provider.clone(), name.to_owned()), units);
+                let need = Need { member: name, provider: &provider, units, why: &why };
                 let part = self.most_that_fits(name, seen.units_commanded, decision.units_now, &held);
-                let raised = self.raise_provider(name, &provider, units, &why, seen.now, forecast).await?;
+                let raised = self.raise_provider(need, seen.now, forecast).await?;
                 match raised {
                     Ok(()) => {
                         let reason = format!("{}; {why}: {part} until `{provider}` is ready", decision.reason);
@@ -149,13 +159,11 @@ impl Work {
     /// Raises a provider for a member's sake. The inner error says why it cannot be.
     async fn raise_provider(
         &mut self,
-        member: &str,
-        provider: &str,
-        units: u32,
-        why: &str,
+        need: Need<'_>,
         at: EventTime,
         forecast: Option<&Forecast>,
     ) -> Result<Result<(), String>, ActuatorError> {
+        let Need { member, provider, units, why } = need;
         let planner = self.config.planner_of(provider).clone();
         if units > planner.max_units {
             return Ok(Err(format!("`{provider}` would need {units} units and may have {}", planner.max_units)));

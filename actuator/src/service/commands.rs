@@ -1,16 +1,18 @@
 //! What people ask of the actuator.
 
-use headroom_actuator_decide::policy::Question;
 use headroom_actuator_decide::{protocol, transition};
 use headroom_proto::EventTime;
 use headroom_proto::v1::{
-    ActionRecord, ActionState, ApproveRequest, ListActionsRequest, ListPlansRequest, PauseRequest, Plan, PlanView,
-    RejectRequest, RollbackPlanRequest, RollbackPlanResponse, RollbackRequest, Switch, SwitchState, WorkloadStatus,
+    ActionRecord, ActionState, Approval, ApproveRequest, ListActionsRequest, ListPlansRequest, PauseRequest, Plan,
+    PlanView, RejectRequest, RollbackPlanRequest, RollbackPlanResponse, RollbackRequest, StageStanding, StagesRequest,
+    Switch, SwitchState, WhyRequest, WhyResponse, WorkloadStatus,
 };
 use tokio::sync::oneshot;
 use tonic::Status;
 
 use super::Work;
+use super::governance::Weight;
+use crate::notify::{Notice, NoticeKind};
 use crate::workload::Workload;
 use crate::{ActuatorError, journal};
 
@@ -28,8 +30,10 @@ pub(crate) enum Command {
     Reject(RejectRequest, Reply<ActionRecord>),
     Rollback(RollbackRequest, Reply<ActionRecord>),
     RollbackPlan(RollbackPlanRequest, Reply<RollbackPlanResponse>),
-    Switch(PauseRequest, bool, Reply<SwitchState>),
+    Resume(PauseRequest, Reply<SwitchState>),
     Status(Reply<Vec<WorkloadStatus>>),
+    Why(WhyRequest, Reply<WhyResponse>),
+    Stages(StagesRequest, Reply<Vec<StageStanding>>),
 }
 
 impl Work {
@@ -42,8 +46,10 @@ impl Work {
             Command::Reject(request, reply) => drop(reply.send(self.reject(&request).await?)),
             Command::Rollback(request, reply) => drop(reply.send(self.rollback(&request).await?)),
             Command::RollbackPlan(request, reply) => drop(reply.send(self.rollback_plan(&request).await?)),
-            Command::Switch(request, paused, reply) => drop(reply.send(Ok(self.switch(request, paused).await?))),
+            Command::Resume(request, reply) => drop(reply.send(self.resume(request).await)),
             Command::Status(reply) => drop(reply.send(Ok(self.statuses().await))),
+            Command::Why(request, reply) => drop(reply.send(self.why(&request))),
+            Command::Stages(request, reply) => drop(reply.send(Ok(self.stages(&request)))),
         }
         Ok(())
     }
@@ -52,7 +58,7 @@ impl Work {
         let wanted = |workload: &&Workload| request.workload.is_empty() || workload.name == request.workload;
         let mut views: Vec<PlanView> = Vec::new();
         for workload in self.workloads.values().filter(wanted) {
-            views.extend(workload.plans.iter().rev().map(|plan| view(workload, plan)));
+            views.extend(workload.plans.iter().rev().map(|plan| self.view(workload, plan)));
         }
         let waits = |view: &PlanView| protocol::is_waiting(view.state());
         views.retain(|view| !request.pending || waits(view));
@@ -75,19 +81,81 @@ impl Work {
             Ok(action) => action,
             Err(status) => return Ok(Err(status)),
         };
-        if !request.plan_hash.is_empty() && request.plan_hash != action.plan_hash {
+        if request.plan_hash.is_empty() {
+            let message = format!("say which plan you have seen: its hash is {}", action.plan_hash);
+            return Ok(Err(Status::invalid_argument(message)));
+        }
+        if request.plan_hash != action.plan_hash {
             let message = format!("the plan has changed since: its hash is {} now; look again", action.plan_hash);
             return Ok(Err(Status::failed_precondition(message)));
         }
-        if let Err(status) = self.permit(&action, &request.actor, "apply") {
-            return Ok(Err(status));
-        }
         let at = self.now_of(&action.workload);
-        let reason = said("approved", &request.comment);
-        self.advance(&action, ActionState::Approved, at, &request.actor, reason)?;
-        self.drive(&action, at).await?;
+        if self.expires_at(&action) <= at.max(self.clock.now()) {
+            self.expire(&action.workload, self.expires_at(&action))?;
+            self.flush().await?;
+            let message = format!("plan `{}` has expired: nobody decided in time", request.plan_id);
+            return Ok(Err(Status::failed_precondition(message)));
+        }
+        let (approvers, decision) = match self.weigh(&action, request, at) {
+            Err(status) => return Ok(Err(status)),
+            Ok((approvers, Weight::OneMore(rules))) => {
+                return self.keep_approval(&action, request, approvers, &rules).await;
+            }
+            Ok((approvers, Weight::Enough(decision))) => (approvers, decision),
+        };
+        let others = approvers.iter().filter(|name| **name != request.actor).cloned().collect::<Vec<_>>().join(", ");
+        let with = if others.is_empty() { String::new() } else { format!(", with {others}") };
+        let reason = format!("{}{with}", said("approved", &request.comment));
+        let approved = ActionRecord { approvers, decision: Some(decision), ..action };
+        self.advance(&approved, ActionState::Approved, at, &request.actor, reason)?;
+        self.drive(&approved, at).await?;
         self.flush().await?;
-        Ok(self.newest(&action))
+        Ok(self.newest(&approved))
+    }
+
+    /// One of several approvals: on record, and bound to the plan that was seen.
+    async fn keep_approval(
+        &mut self,
+        action: &ActionRecord,
+        request: &ApproveRequest,
+        approvers: Vec<String>,
+        rules: &str,
+    ) -> Result<Result<ActionRecord, Status>, ActuatorError> {
+        let approval = Approval {
+            action_id: action.action_id.clone(),
+            plan_id: action.plan_id.clone(),
+            plan_hash: action.plan_hash.clone(),
+            workload: action.workload.clone(),
+            actor: request.actor.clone(),
+            comment: request.comment.clone(),
+            at_us: self.now_of(&action.workload).micros(),
+            expires_at_us: self.expires_at(action).micros(),
+        };
+        self.outbox.push(journal::approval(&approval));
+        self.approvals.entry(action.action_id.clone()).or_default().push(approval);
+        self.flush().await?;
+        let reason = format!("approved by {}: {rules} asks for another person", approvers.join(", "));
+        let shown = ActionRecord { approvers, reason, actor: request.actor.clone(), ..action.clone() };
+        let text = format!("{}: {}", action.workload, shown.reason);
+        self.notifier.tell(Notice::of_action(NoticeKind::Approved, &shown, text));
+        Ok(Ok(shown))
+    }
+
+    fn expires_at(&self, action: &ActionRecord) -> EventTime {
+        EventTime::from_micros(action.decided_at_us) + self.config.approval_ttl
+    }
+
+    fn view(&self, workload: &Workload, plan: &Plan) -> PlanView {
+        let action = workload.action_of_plan(&plan.plan_id);
+        let waiting = action.filter(|action| protocol::is_waiting(action.state()));
+        PlanView {
+            plan: Some(plan.clone()),
+            state: action.map_or(ActionState::Unspecified, ActionRecord::state).into(),
+            action_id: action.map(|action| action.action_id.clone()).unwrap_or_default(),
+            state_reason: action.map_or_else(|| plan.would.clone(), |action| action.reason.clone()),
+            expires_at_us: waiting.map_or(0, |action| self.expires_at(action).micros()),
+            approvals: action.map(|action| self.approvers_of(action)).unwrap_or_default(),
+        }
     }
 
     async fn reject(&mut self, request: &RejectRequest) -> Result<Result<ActionRecord, Status>, ActuatorError> {
@@ -101,27 +169,35 @@ impl Work {
         Ok(self.newest(&action))
     }
 
-    async fn switch(&mut self, request: PauseRequest, paused: bool) -> Result<SwitchState, ActuatorError> {
-        self.set_paused(&request.workload, paused, &request.actor, &request.reason);
-        self.flush().await?;
-        Ok(SwitchState { paused, workload: request.workload, actor: request.actor, reason: request.reason })
+    /// Lets automation go on, from what the target has by then.
+    async fn resume(&mut self, request: PauseRequest) -> Result<SwitchState, Status> {
+        let PauseRequest { workload, actor, reason } = request;
+        for known in self.workloads.values_mut().filter(|known| workload.is_empty() || known.name == workload) {
+            known.accept();
+        }
+        self.set_paused(&workload, false, &actor, &reason, "person").await?;
+        Ok(SwitchState { paused: false, workload, actor, reason })
     }
 
-    /// Pauses or resumes a workload, or all under the empty name; on the record with the next flush.
-    pub(super) fn set_paused(&mut self, workload: &str, paused: bool, actor: &str, reason: &str) {
-        if paused {
-            self.paused.insert(workload.to_owned());
-        } else {
-            self.paused.remove(workload);
-        }
+    /// Pauses or resumes a workload, or all under the empty name.
+    pub(super) async fn set_paused(
+        &self,
+        workload: &str,
+        paused: bool,
+        actor: &str,
+        reason: &str,
+        cause: &str,
+    ) -> Result<(), Status> {
         let switch = Switch {
             workload: workload.to_owned(),
             paused,
             actor: actor.to_owned(),
             reason: reason.to_owned(),
             at_us: self.now_of(workload).micros(),
+            cause: cause.to_owned(),
+            ..Switch::default()
         };
-        self.outbox.push(journal::switch(&switch));
+        self.board.set(switch).await
     }
 
     async fn statuses(&mut self) -> Vec<WorkloadStatus> {
@@ -130,9 +206,10 @@ impl Work {
         for name in names {
             let state = self.reported(&name).await;
             let Some(workload) = self.workloads.get(&name) else { continue };
+            let stopped = self.board.stopped(&name).unwrap_or_default();
             statuses.push(WorkloadStatus {
                 workload: workload.name.clone(),
-                stage: self.config.stage_of(&workload.name).name().to_owned(),
+                stage: self.stage_word(&name),
                 paused: self.is_paused(&workload.name),
                 units_ready: state.ready,
                 units_commanded: state.commanded,
@@ -140,6 +217,8 @@ impl Work {
                 observed_load: workload.last_load,
                 event_time_us: workload.last_decided.micros(),
                 verdict: workload.verdict.clone(),
+                paused_by: stopped.actor,
+                paused_reason: stopped.reason,
             });
         }
         statuses
@@ -159,32 +238,6 @@ impl Work {
         Err(Status::failed_precondition(format!("plan `{plan_id}` does not wait for anyone: its action is {state}")))
     }
 
-    /// May this person do that to the action's workload?
-    pub(super) fn permit(&self, action: &ActionRecord, person: &str, what: &str) -> Result<(), Status> {
-        let (units_before, units_after) = match what {
-            "rollback" => (action.units_after, action.undo_units),
-            _ => (action.units_before, action.units_after),
-        };
-        let question = Question {
-            person: Some(person),
-            action: what,
-            workload: &action.workload,
-            stage: self.config.stage_of(&action.workload),
-            verdict: &action.verdict,
-            paused: self.is_paused(&action.workload),
-            reversible: true,
-            units_before,
-            units_after,
-        };
-        let answer = self.policy.ask(&question).map_err(|error| Status::internal(error.to_string()))?;
-        if answer.allowed {
-            return Ok(());
-        }
-        let rules = if answer.rules.is_empty() { "nothing permits it".to_owned() } else { answer.rules.join(", ") };
-        let message = format!("the policy does not let `{person}` {what} on `{}`: {rules}", action.workload);
-        Err(Status::permission_denied(message))
-    }
-
     pub(super) fn newest(&self, action: &ActionRecord) -> Result<ActionRecord, Status> {
         let newest = self.workloads.get(&action.workload).and_then(|workload| workload.action(&action.action_id));
         newest.cloned().ok_or_else(|| Status::internal("the action is gone"))
@@ -198,16 +251,6 @@ impl Work {
             .filter(|time| *time > EventTime::MIN)
             .unwrap_or_else(|| self.reached.unwrap_or_else(|| self.clock.now()))
             .max(EventTime::from_micros(0))
-    }
-}
-
-fn view(workload: &Workload, plan: &Plan) -> PlanView {
-    let action = workload.action_of_plan(&plan.plan_id);
-    PlanView {
-        plan: Some(plan.clone()),
-        state: action.map_or(ActionState::Unspecified, ActionRecord::state).into(),
-        action_id: action.map(|action| action.action_id.clone()).unwrap_or_default(),
-        state_reason: action.map(|action| action.reason.clone()).unwrap_or_default(),
     }
 }
 

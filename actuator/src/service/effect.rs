@@ -45,13 +45,21 @@ impl Work {
         let mut rest = VecDeque::from(actions);
         let mut lasting = Ok(());
         while let Some(action) = rest.pop_front() {
-            let Err(error) = self.ask(&action, Some(action.undo_units), at).await else { continue };
+            let outcome = self.ask(&action, Some(action.undo_units), at).await;
+            let workload = super::workload_of(&mut self.workloads, &action.workload);
+            let error = match outcome {
+                Ok(applied) => {
+                    workload.is_left(&applied.after);
+                    continue;
+                }
+                Err(error) => error,
+            };
             if error.fault.is_passing() {
-                let workload = super::workload_of(&mut self.workloads, &action.workload);
                 rest.push_front(action);
                 workload.unfinished = rest;
                 return Err(error);
             }
+            workload.left = None;
             lasting = Err(error);
         }
         lasting

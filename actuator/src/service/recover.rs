@@ -6,7 +6,7 @@ use headroom_actuator_decide::audit;
 use headroom_ingest_broker::{Broker, Received, Start};
 use headroom_proto::time::Span;
 use headroom_proto::topics::Topic;
-use headroom_proto::v1::{ActionRecord, Outcome, Plan, Switch};
+use headroom_proto::v1::{ActionRecord, Approval, Outcome, Plan, StageMove, Switch};
 use headroom_proto::{EventTime, headers};
 use prost::Message;
 
@@ -26,15 +26,21 @@ impl Work {
                 super::workload_of(&mut self.workloads, &plan.workload).take_plan(plan);
             }
         }
+        let mut judged = Vec::new();
         for record in all(broker, Topic::Outcomes).await? {
             if let Ok(outcome) = Outcome::decode(&*record.value) {
                 self.lessons.recall_outcome(&outcome);
-                self.known_outcomes.insert(outcome.action_id);
+                self.known_outcomes.insert(outcome.action_id.clone());
+                judged.push((outcome.action_id, outcome.judgement));
             }
         }
+        let mut switches = Vec::new();
         for record in all(broker, Topic::Actions).await? {
-            self.replay(&record)?;
+            self.replay(&record, &mut switches)?;
         }
+        self.accept_what_all_were_resumed_at();
+        self.board.recover(switches);
+        self.rebuild_tracks(&judged);
         let names: Vec<String> = self.workloads.keys().cloned().collect();
         for name in &names {
             let interrupted = self.workloads.get(name).map(Workload::interrupted).unwrap_or_default();
@@ -56,35 +62,57 @@ impl Work {
         Ok(earliest.map_or(Start::Earliest, |time| Start::At(back(time))))
     }
 
-    fn replay(&mut self, record: &Received) -> Result<(), ActuatorError> {
+    fn replay(&mut self, record: &Received, switches: &mut Vec<Switch>) -> Result<(), ActuatorError> {
         let unreadable = |error: prost::DecodeError| ActuatorError::Unreadable {
             origin: record.origin(),
             problem: error.to_string(),
         };
-        if record.header(headers::MESSAGE) == Some("Switch") {
-            self.replay_switch(Switch::decode(&*record.value).map_err(unreadable)?);
-            return Ok(());
+        match record.header(headers::MESSAGE) {
+            Some("Switch") => {
+                let switch = Switch::decode(&*record.value).map_err(unreadable)?;
+                self.replay_switch(&switch);
+                switches.push(switch);
+                return Ok(());
+            }
+            Some("Approval") => {
+                let approval = Approval::decode(&*record.value).map_err(unreadable)?;
+                self.approvals.entry(approval.action_id.clone()).or_default().push(approval);
+                return Ok(());
+            }
+            Some("StageMove") => {
+                self.replay_stage(&StageMove::decode(&*record.value).map_err(unreadable)?);
+                return Ok(());
+            }
+            _ => {}
         }
         let action = ActionRecord::decode(&*record.value).map_err(unreadable)?;
         let workload = super::workload_of(&mut self.workloads, &action.workload);
         audit::verify(&action, workload.sequence, &workload.last_hash)?;
-        workload.take(action);
+        workload.take(action.clone());
+        self.count(&action);
         Ok(())
     }
 
-    /// What was seen during a pause stays undone when it is lifted.
-    fn replay_switch(&mut self, switch: Switch) {
+    /// What was seen during a pause stays undone when it is lifted, and what the target has then is accepted.
+    fn replay_switch(&mut self, switch: &Switch) {
         let at = EventTime::from_micros(switch.at_us);
         if switch.paused {
-            self.paused.insert(switch.workload);
             return;
         }
-        self.paused.remove(&switch.workload);
         if switch.workload.is_empty() {
             self.decided_before = self.decided_before.max(at);
         } else {
             let workload = super::workload_of(&mut self.workloads, &switch.workload);
             workload.last_decided = workload.last_decided.max(at);
+            workload.accept();
+        }
+    }
+
+    /// The switch of all is not in order with the moves of each: their times are.
+    fn accept_what_all_were_resumed_at(&mut self) {
+        let resumed = self.decided_before;
+        for workload in self.workloads.values_mut().filter(|workload| workload.last_change <= resumed) {
+            workload.accept();
         }
     }
 }

@@ -1,10 +1,16 @@
 //! The loop over the embedded broker: what is decided, what is done, what is on record.
 
+mod approvals;
 mod crash;
+mod foreign;
 mod ground;
+mod kill;
+mod limits;
+mod notices;
 mod people;
 mod planning;
 mod remote;
+mod stages;
 mod targets;
 mod undo;
 
@@ -140,7 +146,7 @@ async fn what_cannot_be_used_is_set_aside() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_over_is_kept_however_little_is_kept() {
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     ground.config.kept_records = 1;
     let actuator = ground.start();
     ground.turns("shop", 1..=1, 50.0, 300.0).await;

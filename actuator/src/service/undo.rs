@@ -1,6 +1,6 @@
 //! Rollback: of an action, of a plan, or of everything since a time, each with what was done since.
 
-use headroom_actuator_decide::policy::Stage;
+use headroom_actuator_decide::stage::Kind;
 use headroom_actuator_decide::transition::{self, state_word};
 use headroom_proto::EventTime;
 use headroom_proto::v1::{ActionRecord, ActionState, RollbackPlanRequest, RollbackPlanResponse, RollbackRequest};
@@ -110,7 +110,7 @@ impl Work {
         if let Err(status) = self.allow_undoing(firsts, asker.person) {
             return Ok(Err(status));
         }
-        let mut undone: Vec<ActionRecord> = Vec::new();
+        let (mut undone, mut paused): (Vec<ActionRecord>, Vec<&ActionRecord>) = (Vec::new(), Vec::new());
         for first in firsts {
             let at = self.now_of(&first.workload);
             let is_effect = self.chain(first).iter().any(|(_, step)| *step != Step::Withdraw);
@@ -119,12 +119,16 @@ impl Work {
                 self.undo_on_record(&action, step, is_first, at, asker)?;
                 undone.extend(self.newest(&action));
             }
-            if is_effect && self.config.stage_of(&first.workload) == Stage::Automate {
-                let reason = format!("{} was rolled back", first.action_id);
-                self.set_paused(&first.workload, true, asker.person, &reason);
+            if is_effect && Kind::ALL.iter().any(|kind| self.config.stage_of(&first.workload, *kind).acts()) {
+                paused.push(first);
             }
         }
         self.flush().await?;
+        for first in paused {
+            let reason = format!("{} was rolled back", first.action_id);
+            // It counts at once; what kept it from the record is logged there.
+            let _logged = self.set_paused(&first.workload, true, asker.person, &reason, "rollback").await;
+        }
         let mut problems = Vec::new();
         for first in firsts {
             let at = self.now_of(&first.workload);

@@ -20,9 +20,9 @@ pub(super) type Setting = Option<String>;
 
 /// What went wrong, before it bears the target's name.
 #[derive(Debug)]
-pub(super) struct Failure {
-    pub(super) fault: Fault,
-    pub(super) problem: String,
+pub(crate) struct Failure {
+    pub(crate) fault: Fault,
+    pub(crate) problem: String,
 }
 
 /// What a target says of itself.

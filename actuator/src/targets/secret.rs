@@ -22,22 +22,22 @@ pub struct SecretSettings {
 
 /// A secret in memory.
 #[derive(Clone)]
-pub(super) struct Secret(String);
+pub(crate) struct Secret(String);
 
 impl SecretSettings {
-    pub(super) fn problems(&self) -> Vec<String> {
+    pub(crate) fn problems(&self) -> Vec<String> {
         if self.file.is_some() && self.env.is_some() {
             return vec!["name `file` or `env`, not both".to_owned()];
         }
         Vec::new()
     }
 
-    pub(super) fn is_named(&self) -> bool {
+    pub(crate) fn is_named(&self) -> bool {
         self.file.is_some() || self.env.is_some()
     }
 
     /// Reads it.
-    pub(super) fn read(&self) -> Result<Option<Secret>, Failure> {
+    pub(crate) fn read(&self) -> Result<Option<Secret>, Failure> {
         let refused = |problem| Failure::new(Fault::Refused, problem);
         if let Some(path) = &self.file {
             let text = std::fs::read_to_string(path)
@@ -54,7 +54,7 @@ impl SecretSettings {
 
 impl Secret {
     /// For the one place that needs it.
-    pub(super) fn reveal(&self) -> &str {
+    pub(crate) fn reveal(&self) -> &str {
         &self.0
     }
 

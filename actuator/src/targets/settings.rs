@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use headroom_actuator_decide::stage::Kind;
 use serde::{Deserialize, Serialize};
 
 use super::exec::{self, ExecConfig};
@@ -38,6 +39,9 @@ pub enum TargetSettings {
 pub struct WorkloadSettings {
     /// The section of `targets` that has its capacity.
     pub target: String,
+    /// Kinds of actions that cannot be undone there: they always need a person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub irreversible: Vec<Kind>,
 }
 
 impl TargetSettings {

@@ -30,6 +30,12 @@ pub(super) fn rows(table: Table, record: &Received) -> Result<RecordBatch, Strin
         Table::Actions if record.header(headers::MESSAGE) == Some("Switch") => {
             actions::switch_row(&message(record, "Switch")?)
         }
+        Table::Actions if record.header(headers::MESSAGE) == Some("Approval") => {
+            actions::approval_row(&message(record, "Approval")?)
+        }
+        Table::Actions if record.header(headers::MESSAGE) == Some("StageMove") => {
+            actions::stage_row(&message(record, "StageMove")?)
+        }
         Table::Actions => actions::action_row(&message(record, "ActionRecord")?),
         Table::Outcomes => outcomes::outcome_row(&message(record, "Outcome")?),
         Table::Models => models::model_row(&message(record, "Model")?),

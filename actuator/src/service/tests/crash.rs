@@ -176,7 +176,7 @@ async fn one_action_takes_the_place_of_another_wherever_the_record_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_that_a_crash_interrupted_is_done_once() {
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     let actuator = ground.start();
     ground.turns("shop", 1..=1, 50.0, 300.0).await;
     actuator.reaches(1).await;
@@ -208,7 +208,7 @@ async fn a_rollback_that_a_crash_interrupted_is_done_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_measured_goes_on_when_a_newer_plan_waits_at_the_crash() {
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     let actuator = ground.start();
     ground.turns("shop", 1..=1, 50.0, 300.0).await;
     actuator.reaches(1).await;
@@ -236,7 +236,7 @@ async fn what_was_measured_goes_on_when_a_newer_plan_waits_at_the_crash() {
 /// Windows that were seen before an approval are not decided again as if it had been there.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restart_decides_nothing_anew() {
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     let actuator = ground.start();
     ground.turns("shop", 1..=11, 50.0, 300.0).await;
     actuator.reaches(11).await;

@@ -15,7 +15,8 @@ use headroom_proto::time::Span;
 use headroom_proto::v1::actuator_service_server::ActuatorService as _;
 use headroom_proto::v1::{
     ActionRecord, ActionState, ApproveRequest, ListPlansRequest, Outcome, PauseRequest, Plan, PlanView, RejectRequest,
-    RollbackPlanRequest, RollbackRequest, StatusRequest, SwitchState, Verdict, WorkloadStatus,
+    RollbackPlanRequest, RollbackRequest, StageStanding, StagesRequest, StatusRequest, SwitchState, Verdict,
+    WhyRequest, WhyResponse, WorkloadStatus,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -23,7 +24,7 @@ use tonic::{Request, Status};
 
 use super::super::*;
 use crate::targets::simulated::{SimulatedConfig, SimulatedTarget};
-use crate::{Applied, ApplyRequest, Fault, Target, TargetError, TargetState};
+use crate::{Applied, ApplyRequest, Fault, Fence, Target, TargetError, TargetState};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at that nobody announces.
@@ -81,7 +82,7 @@ impl Ground {
         let settings = BrokerConfig { partitions: 2, linger_ms: 0, ..BrokerConfig::default() };
         let broker = Broker::new(embedded.bootstrap_servers(), &settings);
         broker.ensure_topics().await.expect("topics");
-        let mut config = ActuatorConfig { stage, hold: Span::from_mins(15), ..ActuatorConfig::default() };
+        let mut config = ActuatorConfig { stage: stage.into(), hold: Span::from_mins(15), ..ActuatorConfig::default() };
         config.planner.lead_time = Span::from_mins(10);
         let file = folder.path().join("target.json");
         let settings = SimulatedConfig { lead_time: config.planner.lead_time, ..SimulatedConfig::default() };
@@ -122,6 +123,13 @@ impl Ground {
         let file = self.folder.path().join("test.cedar");
         std::fs::write(&file, text).expect("writes");
         self.config.policy_file = Some(file);
+    }
+
+    /// A file of that text.
+    pub(super) fn file(&self, name: &str, text: &str) -> PathBuf {
+        let file = self.folder.path().join(name);
+        std::fs::write(&file, text).expect("writes");
+        file
     }
 
     pub(super) async fn send(&self, records: Vec<Record>) {
@@ -211,6 +219,14 @@ impl Ground {
 
     pub(super) async fn outcomes(&self) -> Vec<Outcome> {
         self.read(Topic::Outcomes, "Outcome").await
+    }
+
+    /// Somebody else sets the target to that many units, at the end of window `step`.
+    pub(super) async fn by_hand(&self, workload: &str, step: i64, units: u32) {
+        let (workload, at) = (workload.to_owned(), time(step));
+        let (idempotency_key, fence) = (format!("by hand {step}"), Fence::new(at, 1_000_000));
+        let request = ApplyRequest { workload, units, idempotency_key, fence, undoes: None, at };
+        self.target.inner.apply(&request).await.expect("takes it");
     }
 
     /// Units commanded of the target at the end of window `step`.
@@ -319,7 +335,7 @@ impl Target for Watched {
 
 impl Actuator {
     fn rpc(&self) -> Rpc {
-        Rpc::new(self.handle.commands.clone())
+        Rpc::new(self.handle.commands.clone(), self.handle.board.clone())
     }
 
     /// Waits until window `step` is decided and what follows from it is acknowledged.
@@ -365,14 +381,35 @@ impl Actuator {
         self.rpc().list_plans(Request::new(request)).await.expect("answers").into_inner().plans
     }
 
+    /// By ann; without a hash, of the plan as it is.
     pub(super) async fn approve(&self, plan_id: &str, plan_hash: &str) -> Result<ActionRecord, Status> {
+        self.approve_as("ann", plan_id, plan_hash).await
+    }
+
+    pub(super) async fn approve_as(&self, actor: &str, plan_id: &str, plan_hash: &str) -> Result<ActionRecord, Status> {
+        let plans = self.plans(false).await.into_iter().filter_map(|view| view.plan);
+        let known = plans.filter(|plan| plan.plan_id == plan_id).map(|plan| plan.plan_hash).next();
         let request = ApproveRequest {
             plan_id: plan_id.to_owned(),
-            plan_hash: plan_hash.to_owned(),
-            actor: "ann".to_owned(),
+            plan_hash: if plan_hash.is_empty() { known.unwrap_or_default() } else { plan_hash.to_owned() },
+            actor: actor.to_owned(),
             comment: "looks right".to_owned(),
         };
+        self.approve_exactly(request).await
+    }
+
+    pub(super) async fn approve_exactly(&self, request: ApproveRequest) -> Result<ActionRecord, Status> {
         self.rpc().approve(Request::new(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(super) async fn why(&self, id: &str) -> Result<WhyResponse, Status> {
+        let request = WhyRequest { id: id.to_owned() };
+        self.rpc().why(Request::new(request)).await.map(tonic::Response::into_inner)
+    }
+
+    pub(super) async fn stages(&self, workload: &str) -> Vec<StageStanding> {
+        let request = StagesRequest { workload: workload.to_owned() };
+        self.rpc().stages(Request::new(request)).await.expect("answers").into_inner().stages
     }
 
     pub(super) async fn reject(&self, plan_id: &str) -> Result<ActionRecord, Status> {

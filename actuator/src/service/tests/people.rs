@@ -28,7 +28,7 @@ fn last(moves: &[ActionRecord]) -> &ActionRecord {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_waits_until_it_is_approved_and_is_measured_from_then_on() {
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     let actuator = ground.start();
     let view = waiting(&mut ground, &actuator, 6).await;
     let (plan_id, plan_hash) = ids(&view);
@@ -67,7 +67,7 @@ async fn a_plan_waits_until_it_is_approved_and_is_measured_from_then_on() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rejected_plan_has_ended_and_a_newer_one_supersedes_what_waits() {
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     let actuator = ground.start();
     let first = waiting(&mut ground, &actuator, 1).await;
     let rejected = actuator.reject(ids(&first).0).await.expect("rejected");
@@ -92,7 +92,7 @@ async fn a_rejected_plan_has_ended_and_a_newer_one_supersedes_what_waits() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_plan_that_waits_too_long_expires() {
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     ground.config.approval_ttl = Span::from_mins(15);
     let actuator = ground.start();
     let first = waiting(&mut ground, &actuator, 3).await;
@@ -178,7 +178,7 @@ async fn what_was_seen_during_a_pause_is_not_decided_after_a_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_lets_people_act() {
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     let actuator = ground.start();
     let view = waiting(&mut ground, &actuator, 1).await;
     actuator.pause("").await;
@@ -191,7 +191,7 @@ async fn a_pause_lets_people_act() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_returns_to_the_units_before_once_and_only_where_it_is_legal() {
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     let actuator = ground.start();
     let view = waiting(&mut ground, &actuator, 1).await;
     let refused = actuator.rollback(&view.action_id).await.expect_err("nothing has been done");
@@ -245,7 +245,7 @@ async fn a_verified_action_can_be_rolled_back_and_a_rejected_one_cannot() {
     );
     actuator.stop().await;
 
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     let actuator = ground.start();
     let view = waiting(&mut ground, &actuator, 1).await;
     actuator.reject(ids(&view).0).await.expect("rejected");
@@ -257,7 +257,7 @@ async fn a_verified_action_can_be_rolled_back_and_a_rejected_one_cannot() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_policy_says_what_people_may_do() {
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     ground.policy(
         "@id(\"people\") permit (principal is Person, action, resource);\n\
          @id(\"not-ann\") forbid (principal == Person::\"ann\", action == Action::\"apply\", resource);",

@@ -57,7 +57,7 @@ async fn a_budget_may_cut_instead_and_counts_again_when_a_person_approves() {
     assert!(plan.binding == "budget" && plan.reason.ends_with("30 = 40 - 10 reserved: cut to 2"), "{}", plan.reason);
     actuator.stop().await;
 
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     ground.config.budgets.insert("db".to_owned(), fixed(Excess::Refuse));
     let actuator = ground.start();
     for workload in ["app", "reports"] {

@@ -53,7 +53,7 @@ fn switch(workload: &str, actor: &str) -> PauseRequest {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn plans_are_listed_approved_and_rolled_back_and_mistakes_have_their_codes() {
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     let actuator = ground.start();
     let (mut client, server) = serve(&actuator).await;
     for workload in ["shop", "bank"] {

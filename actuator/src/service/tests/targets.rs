@@ -44,7 +44,7 @@ async fn each_workload_has_its_target_and_one_that_is_away_keeps_nobody_waiting(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_rollback_that_was_not_taken_is_tried_again_with_each_window() {
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     let actuator = ground.start();
     ground.turns("shop", 1..=1, 50.0, 300.0).await;
     actuator.reaches(1).await;

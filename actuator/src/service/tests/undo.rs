@@ -83,7 +83,7 @@ async fn from_every_state_that_a_crash_can_leave() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_waits_is_withdrawn_and_what_has_ended_is_said_to_have() {
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     ground.config.approval_ttl = Span::from_mins(20);
     let actuator = ground.start();
     ground.turns("waits", 1..=1, 50.0, 300.0).await;
@@ -155,7 +155,7 @@ async fn a_plan_is_undone_with_what_followed_from_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_since_a_time_is_undone_and_what_waits_on_it_is_withdrawn() {
-    let mut ground = Ground::new(Stage::Observe).await;
+    let mut ground = Ground::new(Stage::Recommend).await;
     let actuator = ground.start();
     for (step, ahead) in [(1, 300.0), (2, 500.0)] {
         ground.turns("shop", step..=step, 50.0, ahead).await;

@@ -2,7 +2,7 @@
 
 use arrow::array::RecordBatch;
 use headroom_ingest_lake::{Table, date_of};
-use headroom_proto::v1::{ActionRecord, ActionState, Switch};
+use headroom_proto::v1::{ActionRecord, ActionState, Approval, StageMove, Switch};
 use serde::Serialize;
 
 use super::{count, required, row, text, time, word};
@@ -85,6 +85,42 @@ pub(super) fn switch_row(switch: &Switch) -> Result<RecordBatch, String> {
             at: switch.at_us,
             reason: text(&switch.reason),
             actor: text(&switch.actor),
+            ..ActionRow::default()
+        },
+    )
+}
+
+/// One of several approvals: its state is `approval`.
+pub(super) fn approval_row(approval: &Approval) -> Result<RecordBatch, String> {
+    row(
+        Table::Actions,
+        &ActionRow {
+            date: date_of(approval.at_us),
+            action_id: Some(required("action_id", &approval.action_id)?),
+            plan_id: text(&approval.plan_id),
+            workload: Some(required("workload", &approval.workload)?),
+            state: "approval".to_owned(),
+            at: approval.at_us,
+            reason: text(&approval.comment),
+            actor: text(&approval.actor),
+            plan_hash: text(&approval.plan_hash),
+            ..ActionRow::default()
+        },
+    )
+}
+
+/// A stage that was earned or lost, of one kind of action: its state is `stage`.
+pub(super) fn stage_row(moved: &StageMove) -> Result<RecordBatch, String> {
+    let reason = format!("{}, {} -> {}: {}", moved.kind, moved.from, moved.to, moved.reason);
+    row(
+        Table::Actions,
+        &ActionRow {
+            date: date_of(moved.at_us),
+            workload: Some(required("workload", &moved.workload)?),
+            state: "stage".to_owned(),
+            at: moved.at_us,
+            reason: text(&reason),
+            stage: text(&moved.to),
             ..ActionRow::default()
         },
     )

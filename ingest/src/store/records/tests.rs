@@ -2,7 +2,8 @@ use arrow::json::LineDelimitedWriter;
 use bytes::Bytes;
 use headroom_proto::topics::Topic;
 use headroom_proto::v1::{
-    ActionRecord, ActionState, AudienceQuality, Model, Outcome, Plan, Signal, SignalKind, SignalStatus, Switch,
+    ActionRecord, ActionState, Approval, AudienceQuality, Model, Outcome, Plan, Signal, SignalKind, SignalStatus,
+    StageMove, Switch,
 };
 use headroom_proto::{EventTime, signal};
 use serde_json::{Value, json};
@@ -85,6 +86,31 @@ fn moves_and_switches_share_a_table() {
     let expected =
         json!({"date": "1998-06-10", "state": "paused", "at": "1998-06-10T15:00:00.123456Z", "actor": "ops"});
     assert_eq!(row, expected);
+    let approval = Approval {
+        action_id: "a1".to_owned(),
+        workload: "shop".to_owned(),
+        actor: "ann".to_owned(),
+        plan_hash: "h1".to_owned(),
+        at_us: AT_US,
+        ..Approval::default()
+    };
+    let row = stored(Table::Actions, "Approval", &approval);
+    assert_eq!((row.get("state"), row.get("plan_hash")), (Some(&json!("approval")), Some(&json!("h1"))));
+    let moved = StageMove {
+        workload: "shop".to_owned(),
+        kind: "raise".to_owned(),
+        from: "automate".to_owned(),
+        to: "recommend".to_owned(),
+        reason: "a stale model".to_owned(),
+        at_us: AT_US,
+        ..StageMove::default()
+    };
+    let row = stored(Table::Actions, "StageMove", &moved);
+    let reason = json!("raise, automate -> recommend: a stale model");
+    assert_eq!(
+        (row.get("state"), row.get("reason"), row.get("stage")),
+        (Some(&json!("stage")), Some(&reason), Some(&json!("recommend")))
+    );
 }
 
 #[test]
