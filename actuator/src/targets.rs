@@ -3,10 +3,12 @@
 //! A section `[actuate.targets.<name>]` is one value of one system; `[actuate.workloads.<workload>]` names the target of a
 //! workload. What every real target keeps to stands in `governed.rs`; each module is how one system is read and written.
 
+pub mod aws;
 pub mod exec;
 pub mod git;
 mod governed;
 pub mod keda;
+pub mod kubernetes;
 mod ledger;
 pub mod pgbouncer;
 pub mod postgres;

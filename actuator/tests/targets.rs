@@ -3,10 +3,14 @@
 //! A bench is a system with a target over it. What the suite asks of all stands in `targets/contract.rs`.
 
 mod targets {
+    #[cfg(feature = "aws")]
+    mod aws;
     mod contract;
     mod exec;
     mod git;
     mod keda;
+    mod kubernetes;
+    mod kubernetes_server;
     mod pgbouncer;
     mod postgres;
     mod process;

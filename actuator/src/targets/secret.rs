@@ -53,6 +53,11 @@ impl SecretSettings {
 }
 
 impl Secret {
+    /// One that another system's file has.
+    pub(super) fn new(text: &str) -> Self {
+        Self(text.to_owned())
+    }
+
     /// For the one place that needs it.
     pub(crate) fn reveal(&self) -> &str {
         &self.0

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use headroom_actuator_decide::stage::Kind;
 use serde::{Deserialize, Serialize};
 
+use super::aws::{ReadersConfig, ScalingConfig, ServerlessConfig};
 use super::exec::{self, ExecConfig};
 use super::git::{self, GitConfig};
 use super::keda::{self, KedaConfig};
+use super::kubernetes::{self, KubernetesConfig};
 use super::pgbouncer::{self, PgBouncerConfig};
 use super::postgres::{self, PostgresConfig};
 use super::webhook::{self, WebhookConfig};
@@ -31,6 +33,17 @@ pub enum TargetSettings {
     Git(GitConfig),
     /// A number that KEDA fetches.
     Keda(KedaConfig),
+    /// A number of an object in Kubernetes.
+    Kubernetes(KubernetesConfig),
+    /// The readers of an Aurora cluster.
+    #[serde(rename = "aws-readers")]
+    AwsReaders(ReadersConfig),
+    /// The minimum of Aurora Serverless v2.
+    #[serde(rename = "aws-serverless")]
+    AwsServerless(ServerlessConfig),
+    /// The minimum of a target of Application Auto Scaling.
+    #[serde(rename = "aws-scaling")]
+    AwsScaling(ScalingConfig),
 }
 
 /// What is said of one workload.
@@ -55,6 +68,10 @@ impl TargetSettings {
             Self::Webhook(config) => config.problems(),
             Self::Git(config) => config.problems(),
             Self::Keda(config) => config.problems(),
+            Self::Kubernetes(config) => config.problems(),
+            Self::AwsReaders(config) => config.problems(),
+            Self::AwsServerless(config) => config.problems(),
+            Self::AwsScaling(config) => config.problems(),
         }
     }
 
@@ -69,6 +86,10 @@ impl TargetSettings {
                 program.into_iter().chain(config.secret.file.as_mut()).collect()
             }
             Self::Webhook(config) => config.secret.file.iter_mut().chain(config.ca_file.as_mut()).collect(),
+            Self::Kubernetes(config) => config.cluster.paths().collect(),
+            Self::AwsReaders(config) => config.aws.paths().collect(),
+            Self::AwsServerless(config) => config.aws.paths().collect(),
+            Self::AwsScaling(config) => config.aws.paths().collect(),
             Self::Git(_) | Self::Keda(_) => Vec::new(),
         }
     }
@@ -86,6 +107,10 @@ impl TargetSettings {
             Self::Webhook(config) => Arc::new(webhook::open(name, config, folder)),
             Self::Git(config) => Arc::new(git::open(name, config, folder)),
             Self::Keda(config) => Arc::new(keda::open(name, config, folder)),
+            Self::Kubernetes(config) => Arc::new(kubernetes::open(name, config, folder)),
+            Self::AwsReaders(config) => config.open(name, folder),
+            Self::AwsServerless(config) => config.open(name, folder),
+            Self::AwsScaling(config) => config.open(name, folder),
         }
     }
 }

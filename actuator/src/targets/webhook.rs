@@ -71,7 +71,8 @@ impl WebhookConfig {
     }
 }
 
-fn is_here(url: &Url) -> bool {
+/// Is it on this machine?
+pub(super) fn is_here(url: &Url) -> bool {
     match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
         Some(Host::Ipv4(address)) => address.is_loopback(),
@@ -107,7 +108,7 @@ impl Transport for Post {
         // The address may hold a token.
         let response = post.send().await.map_err(|error| Failure::away(&error.without_url()))?;
         let status = response.status();
-        let answer = body(response).await?;
+        let answer = body(response, MAX_ANSWER).await?;
         let fault = match status {
             status if status.is_success() => return Ok(answer),
             StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => Fault::Fenced,
@@ -120,12 +121,13 @@ impl Transport for Post {
     }
 }
 
-async fn body(mut response: Response) -> Result<Vec<u8>, Failure> {
+/// All of an answer that is not too long.
+pub(super) async fn body(mut response: Response, limit: usize) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     while let Some(chunk) = response.chunk().await.map_err(|error| Failure::away(&error.without_url()))? {
         bytes.extend_from_slice(&chunk);
-        if bytes.len() > MAX_ANSWER {
-            return Err(Failure::refused(format!("its answer is longer than {MAX_ANSWER} bytes")));
+        if bytes.len() > limit {
+            return Err(Failure::refused(format!("its answer is longer than {limit} bytes")));
         }
     }
     Ok(bytes)

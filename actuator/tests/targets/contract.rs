@@ -56,6 +56,8 @@ pub(crate) trait Bench: Send + Sync {
     async fn actual(&self) -> String;
     /// Somebody sets a number, or takes it away, past our code.
     async fn by_hand(&self, number: Option<u64>);
+    /// What is asked for comes to serve, where nobody else in the bench sees to that.
+    async fn serves(&self) {}
     /// The number that 1 unit is.
     fn per_unit(&self) -> u64;
     /// Can there be no value at all?
@@ -164,6 +166,7 @@ impl Suite<'_> {
     }
 
     async fn state(&self) -> TargetState {
+        self.bench.serves().await;
         self.bench.open().observe(WORKLOAD, at(self.position)).await.expect("answers")
     }
 

@@ -69,7 +69,7 @@ async fn pass(mut client: TcpStream, server: u16, way: Way) {
                     Way::CutAfter(word) if hears(word) => {
                         // The server's answer shows that it has heard; nobody else sees it.
                         if server.write_all(said).await.is_ok() {
-                            let _answer = server.read(&mut answered).await;
+                            hears_the_rest(&mut client, &mut server).await;
                         }
                         return;
                     }
@@ -80,6 +80,20 @@ async fn pass(mut client: TcpStream, server: u16, way: Way) {
             read = server.read(&mut answered) => {
                 let Some(answered) = read.ok().filter(|count| *count > 0).and_then(|count| answered.get(..count)) else { return };
                 if client.write_all(answered).await.is_err() { return }
+            }
+        }
+    }
+}
+
+/// Passes on what the client still says, until the server answers.
+async fn hears_the_rest(client: &mut TcpStream, server: &mut TcpStream) {
+    let (mut said, mut answered) = ([0_u8; 16_384], [0_u8; 16_384]);
+    loop {
+        tokio::select! {
+            _answer = server.read(&mut answered) => return,
+            read = client.read(&mut said) => {
+                let Some(said) = read.ok().filter(|count| *count > 0).and_then(|count| said.get(..count)) else { return };
+                if server.write_all(said).await.is_err() { return }
             }
         }
     }
