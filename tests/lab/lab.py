@@ -36,6 +36,8 @@ LIMIT_MS = 2000
 # Load is sent in layers of so many transactions a second, each a pgbench with so many clients.
 LAYER_TPS, LAYER_CLIENTS = 4, 12
 STARTS = 5
+# Headroom keeps the pace when it has not been found further on for so long.
+SETTLED_S = 8
 ARMS = ("headroom", "static", "reactive")
 
 
@@ -156,15 +158,27 @@ def start_layer(folder, arm, number, seconds, port):
     return subprocess.Popen(command, stdout=output, stderr=output)
 
 
+def settled(demo, address, day_start):
+    """The wall time at which the day began, once Headroom keeps the pace: at its start it first catches up."""
+    offset, since = -math.inf, time.monotonic()
+    while time.monotonic() - since < SETTLED_S:
+        now = demo.now(address)
+        reached = now - time.monotonic() * SPEED
+        # Further on than before, it was catching up; further back, it stands still.
+        if now < day_start or abs(reached - offset) > 2 * WINDOW_S:
+            offset, since = reached if now >= day_start else -math.inf, time.monotonic()
+        offset = max(offset, reached) if now >= day_start else offset
+        time.sleep(0.1)
+    return (day_start - offset) / SPEED
+
+
 def started(args, data, day_start, log):
     """Headroom at the beginning of the day. On a busy machine its broker may be too slow at the start: once more, then."""
     for attempt in range(STARTS):
         demo = Demo(args.headroom, data, args.until, SPEED, log)
         try:
             address = demo.address()
-            while demo.now(address) < day_start:
-                time.sleep(0.05)
-            return demo, address
+            return demo, address, settled(demo, address, day_start)
         except (OSError, SystemExit) as error:
             demo.process.terminate()
             demo.process.wait()
@@ -180,9 +194,8 @@ def play(args, folder, data, loads, day_start):
     (folder / "hold.sql").write_text(f"SELECT pg_sleep({HOLD_S:.4f});\n")
     demo = None
     try:
-        demo, address = started(args, data, day_start, folder / "headroom.log")
-        # The day is where Headroom is in it, also when it was seen late.
-        began, window = time.monotonic() - (demo.now(address) - day_start) / SPEED, -1
+        demo, address, began = started(args, data, day_start, folder / "headroom.log")
+        window = -1
         mirror, reactive = Mirror(data / "target" / "simulated.json"), Reactive(start["reactive"])
         behind = []
         while (now_s := (time.monotonic() - began) * SPEED) < len(loads) * WINDOW_S:

@@ -94,7 +94,8 @@ impl Work {
         if !self.config.budgets.values().any(|budget| concerns(budget, &action.workload)) {
             return None;
         }
-        let held = self.held(at).await;
+        // Others may have been decided since.
+        let held = self.held(self.reached.map_or(at, |reached| reached.max(at))).await;
         match self.rule(&action.workload, action.units_after, &held) {
             Ruling::Units(_, why) => why,
             Ruling::Wait { why, .. } | Ruling::Refuse(why) => Some(why),

@@ -110,6 +110,14 @@ impl Work {
         if let Err(status) = self.allow_undoing(firsts, asker.person) {
             return Ok(Err(status));
         }
+        for first in firsts {
+            let undoing = ActionRecord { units_after: first.undo_units, ..first.clone() };
+            if let Some(why) = self.no_room(&undoing, self.now_of(&first.workload)).await {
+                let (units, name) = (first.undo_units, &first.workload);
+                let message = format!("`{name}` cannot return to {units} units: {why}; make room first");
+                return Ok(Err(Status::failed_precondition(message)));
+            }
+        }
         let (mut undone, mut paused): (Vec<ActionRecord>, Vec<&ActionRecord>) = (Vec::new(), Vec::new());
         for first in firsts {
             let at = self.now_of(&first.workload);

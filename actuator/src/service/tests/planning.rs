@@ -78,6 +78,27 @@ async fn a_budget_may_cut_instead_and_counts_again_when_a_person_approves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_release_is_not_rolled_back_into_what_others_have_taken_since() {
+    let mut ground = Ground::new(Stage::Automate).await;
+    ground.config.budgets.insert("db".to_owned(), fixed(Excess::Refuse));
+    ground.config.planner.dwell = Span::from_mins(5);
+    let actuator = ground.start();
+    for (step, ahead) in [(1, 130.0), (3, 50.0)] {
+        ground.turns("app", step..=step, 50.0, ahead).await;
+        actuator.knows("app", step).await;
+    }
+    let released = ground.moves("app").await.pop().expect("a move");
+    assert_eq!((released.units_before, released.units_after), (2, 1));
+    ground.turns("reports", 4..=4, 50.0, 130.0).await;
+    actuator.knows("reports", 4).await;
+    let refused = actuator.rollback(&released.action_id).await.expect_err("there is no room");
+    assert_eq!(refused.code(), tonic::Code::FailedPrecondition);
+    assert!(refused.message().contains("app 2 x 10 = 20 + reports 2 x 10 = 20 is 40 > 30"), "{refused}");
+    assert_eq!((ground.units("app", 4).await, ground.units("reports", 4).await), (1, 2));
+    actuator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_member_needs_is_provided_first_and_released_last() {
     let mut ground = Ground::new(Stage::Automate).await;
     let provider = Some(Provider { workload: "pool".to_owned(), per_unit: 10 });
