@@ -4,12 +4,13 @@ use std::error::Error;
 
 use prost::Message;
 
-const FILES: [&str; 8] = [
+const FILES: [&str; 9] = [
     "headroom/v1/signals.proto",
     "headroom/v1/forecasts.proto",
     "headroom/v1/plans.proto",
     "headroom/v1/actions.proto",
     "headroom/v1/governance.proto",
+    "headroom/v1/audit.proto",
     "headroom/v1/processing.proto",
     "headroom/v1/services.proto",
     "externalscaler/externalscaler.proto",

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{backtest, bench, config, control, demo, features, governance, lake_command, query, run};
+use crate::{audit_command, backtest, bench, config, control, demo, features, governance, lake_command, query, run};
 
 /// Raises database capacity before the traffic arrives.
 #[derive(Debug, Parser)]
@@ -37,6 +37,9 @@ pub(crate) enum Command {
     Plan(control::PlanCommand),
     /// Undo a plan or an action with what followed from it, and pause automation of the workload.
     Rollback(control::RollbackArgs),
+    /// Show, export or verify the record of what was done.
+    #[command(subcommand)]
+    Audit(audit_command::AuditCommand),
     /// Stop automation of a workload, or of all.
     Pause(control::SwitchArgs),
     /// Let automation go on, from what the target has.
@@ -106,6 +109,7 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Lake(command) => lake_command::run(command).await,
         Command::Plan(command) => control::plan(command).await,
         Command::Rollback(args) => control::rollback(args).await,
+        Command::Audit(command) => audit_command::run(command).await,
         Command::Pause(args) => control::switch(args, true).await,
         Command::Resume(args) => control::switch(args, false).await,
         Command::Policy(command) => governance::policy(command).await,

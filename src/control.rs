@@ -25,10 +25,10 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ServerArgs {
     #[command(flatten)]
-    data_dir: DataDirArg,
+    pub(crate) data_dir: DataDirArg,
     /// Address of the gRPC services; found through the data folder unless given.
     #[arg(long, value_name = "HOST:PORT")]
-    server: Option<String>,
+    pub(crate) server: Option<String>,
     /// Who you are, for the record.
     #[arg(long = "as", env = "USER", default_value = "unknown", value_name = "NAME")]
     actor: String,
@@ -50,6 +50,16 @@ pub(crate) enum PlanCommand {
         /// How many at most.
         #[arg(long, default_value_t = 20)]
         limit: u32,
+    },
+    /// Tell the story of a plan: why it was made, what it costs and risks, how it is undone, what came of it.
+    Show {
+        #[command(flatten)]
+        server: ServerArgs,
+        /// The id of the plan, or of one of its actions.
+        plan_id: String,
+        /// As a JSON document, with the numbers.
+        #[arg(long)]
+        json: bool,
     },
     /// Approve a plan that waits.
     Approve {
@@ -120,6 +130,7 @@ pub(crate) async fn plan(command: PlanCommand) -> anyhow::Result<()> {
             let plans = connect(&server).await?.list_plans(request).await.map_err(told)?.into_inner().plans;
             print_plans(&plans);
         }
+        PlanCommand::Show { server, plan_id, json } => crate::audit_command::explain(&server, plan_id, json).await?,
         PlanCommand::Approve { server, plan_id, hash, comment } => {
             let mut client = connect(&server).await?;
             let plan_hash = match hash {
@@ -178,19 +189,23 @@ pub(crate) async fn switch(args: SwitchArgs, paused: bool) -> anyhow::Result<()>
 
 /// A client of a running Headroom.
 pub(crate) async fn connect(server: &ServerArgs) -> anyhow::Result<ActuatorServiceClient<Channel>> {
+    Ok(ActuatorServiceClient::new(channel(server).await?))
+}
+
+/// A connection to the running Headroom.
+pub(crate) async fn channel(server: &ServerArgs) -> anyhow::Result<Channel> {
     let address = match &server.server {
         Some(address) => address.clone(),
         None => Endpoints::read(&server.data_dir.data_dir)?.grpc.to_string(),
     };
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|_| UserError::new(format!("--server `{address}` is no address: write HOST:PORT")))?;
-    let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).connect().await.map_err(|_| {
+    endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).connect().await.map_err(|_| {
         UserError::new(format!("nothing answers at {address}: is `headroom run` or `headroom demo` still running?"))
-    })?;
-    Ok(ActuatorServiceClient::new(channel))
+    })
 }
 
-/// A refusal as the user sees it.
+/// A refusal is the user's to mend; the rest is ours.
 pub(crate) fn told(status: tonic::Status) -> anyhow::Error {
     use tonic::Code;
     let message = status.message().to_owned();

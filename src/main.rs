@@ -1,5 +1,6 @@
 //! The program: reads the command line and hands over. The story of the running system stands in `run.rs`.
 
+mod audit_command;
 mod backtest;
 mod bench;
 mod cli;

@@ -6,7 +6,7 @@ use anyhow::Context;
 use axum::Router;
 use clap::Args;
 use headroom_actuator::targets::simulated::SimulatedTarget;
-use headroom_actuator::{ActuatorHandle, ActuatorService};
+use headroom_actuator::{ActuatorError, ActuatorHandle, ActuatorService};
 use headroom_forecaster::{ForecasterHandle, ForecasterService};
 use headroom_ingest::collect::replay::{ReplayError, ReplayGate, ReplayHandle, ReplayService};
 use headroom_ingest::collect::signals::SignalEntry;
@@ -32,6 +32,9 @@ use crate::endpoints::Endpoints;
 use crate::serve;
 use crate::telemetry::Metrics;
 use crate::terminal::say;
+
+/// The key that signs checkpoints, in the folder `audit` of the data folder.
+pub(crate) const SIGNING_KEY: &str = "signing.key";
 
 /// `headroom run`
 #[derive(Debug, Args)]
@@ -267,7 +270,7 @@ impl Ground<'_> {
         }
         if self.wants(Stage::Actuate) {
             let (service, handle) = self.actuate()?;
-            *routes = std::mem::take(routes).add_service(handle.grpc());
+            *routes = std::mem::take(routes).add_service(handle.grpc()).add_service(handle.audit_grpc());
             stages.actuate = Some(handle);
             self.spawn(tasks, "actuate", |shutdown| service.run(shutdown));
             self.serve_keda(tasks, routes)?;
@@ -309,12 +312,16 @@ impl Ground<'_> {
         let simulated = SimulatedTarget::open(self.config.target.clone(), &folder.join("simulated.json"))
             .context("the simulated target")?;
         let targets = self.config.actuate.open_targets(Arc::new(simulated), &folder);
-        self.metrics
-            .register(|registry| {
-                let config = self.config.actuate.clone();
-                ActuatorService::new(config, self.broker.clone(), self.clock.clone(), targets, registry)
-            })
-            .context("the actuator")
+        let mut config = self.config.actuate.clone();
+        let audit = self.data_dir.folder("audit")?;
+        config.audit.key_file.get_or_insert_with(|| audit.join(SIGNING_KEY));
+        let made = self.metrics.register(|registry| {
+            ActuatorService::new(config, self.broker.clone(), self.clock.clone(), targets, registry)
+        });
+        made.map_err(|error| match error {
+            ActuatorError::Key { .. } => UserError::new(error.to_string()),
+            other => anyhow::Error::new(other).context("the actuator"),
+        })
     }
 
     /// KEDA's external scaler, when there is something to scale: among the gRPC services, or alone where KEDA reaches it.

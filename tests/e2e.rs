@@ -2,6 +2,8 @@
 
 #![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
 
+#[path = "e2e/audit.rs"]
+mod audit;
 #[path = "e2e/crash.rs"]
 mod crash;
 #[path = "e2e/lake.rs"]

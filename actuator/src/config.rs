@@ -12,6 +12,7 @@ use headroom_actuator_decide::track::EarnConfig;
 use headroom_proto::time::{Span, span_text};
 use serde::{Deserialize, Serialize};
 
+use crate::notary::AuditConfig;
 use crate::targets::{TargetSettings, WorkloadSettings};
 use crate::{ForeignChanges, NotifyConfig};
 
@@ -50,6 +51,8 @@ pub struct ActuatorConfig {
     /// Cedar policies in place of those shipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub policy_file: Option<PathBuf>,
+    /// Signed checkpoints of the record.
+    pub audit: AuditConfig,
     /// Length of the windows that decisions follow.
     #[serde(with = "span_text")]
     pub window_size: Span,
@@ -87,6 +90,7 @@ impl Default for ActuatorConfig {
             foreign_changes: ForeignChanges::default(),
             notify: Vec::new(),
             policy_file: None,
+            audit: AuditConfig::default(),
             window_size: Span::from_mins(5),
             target: "requests_per_s".to_owned(),
             approval_ttl: Span::from_hours(1),
@@ -116,6 +120,7 @@ impl ActuatorConfig {
             problems.push("`kept_records` and `max_poll_records` must be positive".to_owned());
         }
         problems.extend(self.governance_problems());
+        problems.extend(self.audit.problems());
         problems.extend(self.target_problems());
         problems
     }
@@ -124,7 +129,8 @@ impl ActuatorConfig {
     pub fn paths(&mut self) -> Vec<&mut PathBuf> {
         let targets = self.targets.values_mut().flat_map(TargetSettings::paths);
         let notify = self.notify.iter_mut().flat_map(NotifyConfig::paths);
-        self.policy_file.iter_mut().chain(targets).chain(notify).collect()
+        let own = self.policy_file.iter_mut().chain(self.audit.key_file.as_mut());
+        own.chain(targets).chain(notify).collect()
     }
 
     /// How a workload is sized.

@@ -36,6 +36,20 @@ pub enum ActuatorError {
         /// What is wrong.
         problem: String,
     },
+    /// The topics do not hold what was signed.
+    #[error(
+        "the record of actions does not hold: {0}; nothing is done on such a record: `headroom audit verify` on an \
+             earlier export tells what was changed"
+    )]
+    Log(String),
+    /// The key that signs checkpoints cannot be used.
+    #[error("signing key {path}: {problem}")]
+    Key {
+        /// The file.
+        path: String,
+        /// What is wrong, and how to mend it.
+        problem: String,
+    },
     /// The target failed.
     #[error(transparent)]
     Target(#[from] TargetError),

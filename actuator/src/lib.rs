@@ -3,11 +3,13 @@
 //! Read `service.rs` first: the loop and its one list of events. `workload.rs` is what is known of one workload,
 //! `targets/` are the systems whose capacity is changed.
 
+mod audit;
 mod config;
 mod error;
 mod governance;
 mod grpc;
 mod journal;
+mod notary;
 mod notify;
 mod routes;
 mod service;
@@ -15,9 +17,11 @@ mod target;
 pub mod targets;
 mod workload;
 
+pub use audit::AuditRpc;
 pub use config::ActuatorConfig;
 pub use error::ActuatorError;
 pub use governance::ForeignChanges;
+pub use notary::AuditConfig;
 pub use notify::{NoticeKind, NotifyConfig, NotifyFormat};
 pub use routes::Targets;
 pub use service::{ActuatorHandle, ActuatorService};

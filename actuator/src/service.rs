@@ -9,6 +9,7 @@ mod board;
 mod budgets;
 mod commands;
 mod effect;
+mod explain;
 mod foreign;
 mod governance;
 mod learn;
@@ -29,6 +30,7 @@ use headroom_ingest_broker::{Broker, Consumer, Producer, Received, Record};
 use headroom_proto::status::{StageState, StageStatus};
 use headroom_proto::topics::Topic;
 use headroom_proto::v1::actuator_service_server::ActuatorServiceServer;
+use headroom_proto::v1::audit_service_server::AuditServiceServer;
 use headroom_proto::v1::{Approval, Forecast};
 use headroom_proto::{Clock, EventTime, codec, headers, schema};
 use prometheus_client::metrics::counter::Counter;
@@ -38,12 +40,15 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::audit::AuditRpc;
 use crate::grpc::Rpc;
+use crate::notary::{Notary, NotaryHandle};
 use crate::notify::{Courier, Notifier};
 use crate::workload::Workload;
 use crate::{ActuatorConfig, ActuatorError, Targets};
 pub(crate) use board::Board;
 pub(crate) use commands::Command;
+pub(crate) use recover::all;
 
 const POLL: Duration = Duration::from_millis(20);
 const MAX_COMMANDS: usize = 64;
@@ -66,6 +71,8 @@ pub struct ActuatorHandle {
     commands: mpsc::Sender<Command>,
     board: Board,
     status: Arc<Mutex<StageStatus>>,
+    broker: Broker,
+    notary: Option<NotaryHandle>,
 }
 
 /// The actuator.
@@ -79,6 +86,7 @@ pub struct ActuatorService {
     handle: ActuatorHandle,
     notifier: Notifier,
     couriers: Vec<Courier>,
+    notary: Option<Notary>,
     counters: Counters,
 }
 
@@ -116,6 +124,7 @@ struct Work {
     shards: BTreeMap<(i32, String), u64>,
     /// Records to send, in order, at the end of the turn or before an effect.
     outbox: Vec<Record>,
+    notary: Option<NotaryHandle>,
     reached: Option<EventTime>,
     lessons: learn::Lessons,
     budget_log: budgets::BudgetLog,
@@ -171,7 +180,9 @@ impl ActuatorService {
         let status = StageStatus { stage: "actuate".to_owned(), ..StageStatus::default() };
         let (notifier, couriers) = Notifier::new(&config.notify, registry);
         let board = Board::new(broker.clone(), clock.clone(), notifier.clone());
-        let handle = ActuatorHandle { commands: sender, board, status: Arc::new(Mutex::new(status)) };
+        let (notary, notary_handle) = Notary::new(&config.audit, &broker)?.unzip();
+        let status = Arc::new(Mutex::new(status));
+        let handle = ActuatorHandle { commands: sender, board, status, broker: broker.clone(), notary: notary_handle };
         let (targets, service_handle) = (targets.into(), handle.clone());
         let service = Self {
             config,
@@ -183,6 +194,7 @@ impl ActuatorService {
             handle: service_handle,
             notifier,
             couriers,
+            notary,
             counters,
         };
         Ok((service, handle))
@@ -192,11 +204,14 @@ impl ActuatorService {
     ///
     /// # Errors
     /// When the broker fails for good, or the record of actions does not hold.
-    pub async fn run(self, shutdown: CancellationToken) -> Result<(), ActuatorError> {
+    pub async fn run(mut self, shutdown: CancellationToken) -> Result<(), ActuatorError> {
         let handle = self.handle.clone();
         let told = CancellationToken::new();
         let ended = told.clone().drop_guard();
-        let outcome = self.actuate(shutdown, told).await;
+        let outcome = match self.notary.take() {
+            None => self.actuate(shutdown, told).await,
+            Some(notary) => self.actuate_with(notary, shutdown, told).await,
+        };
         drop(ended);
         handle.update(|status| match &outcome {
             Ok(()) => status.state = StageState::Drained,
@@ -206,6 +221,22 @@ impl ActuatorService {
             }
         });
         outcome
+    }
+
+    /// With a notary beside the loop, which signs once more when the loop has ended.
+    async fn actuate_with(
+        self,
+        mut notary: Notary,
+        shutdown: CancellationToken,
+        told: CancellationToken,
+    ) -> Result<(), ActuatorError> {
+        notary.open().await?;
+        let end = CancellationToken::new();
+        let signing = tokio::spawn(notary.run(end.clone()));
+        let outcome = self.actuate(shutdown, told).await;
+        end.cancel();
+        let signed = signing.await.unwrap_or_else(|error| Err(ActuatorError::Log(format!("the notary: {error}"))));
+        outcome.and(signed)
     }
 
     async fn actuate(self, shutdown: CancellationToken, told: CancellationToken) -> Result<(), ActuatorError> {
@@ -231,6 +262,7 @@ impl ActuatorService {
             known_plans: BTreeSet::new(),
             shards: BTreeMap::new(),
             outbox: Vec::new(),
+            notary: handle.notary.clone(),
             reached: None,
             lessons: learn::Lessons::default(),
             budget_log: budgets::BudgetLog::default(),
@@ -327,9 +359,13 @@ impl Work {
     /// from them: a move on the record is not made again, so what belongs to it must be there.
     async fn flush(&mut self) -> Result<(), ActuatorError> {
         let outbox = std::mem::take(&mut self.outbox);
-        let (moves, others) = outbox.into_iter().partition(|record| record.topic == Topic::Actions);
+        let (moves, others): (Vec<Record>, Vec<Record>) =
+            outbox.into_iter().partition(|record| record.topic == Topic::Actions);
+        let written = others.len() + moves.len();
         self.producer.send_all(others).await?;
-        Ok(self.producer.send_all(moves).await?)
+        self.producer.send_all(moves).await?;
+        self.notary.iter().for_each(|notary| notary.wrote(written));
+        Ok(())
     }
 
     fn is_paused(&self, workload: &str) -> bool {
@@ -374,6 +410,12 @@ impl ActuatorHandle {
     #[must_use]
     pub fn grpc(&self) -> ActuatorServiceServer<Rpc> {
         ActuatorServiceServer::new(Rpc::new(self.commands.clone(), self.board.clone()))
+    }
+
+    /// The gRPC service of the record.
+    #[must_use]
+    pub fn audit_grpc(&self) -> AuditServiceServer<AuditRpc> {
+        AuditServiceServer::new(AuditRpc::new(self.broker.clone(), self.notary.clone()))
     }
 
     fn update(&self, change: impl FnOnce(&mut StageStatus)) {

@@ -21,6 +21,8 @@ pub enum Topic {
     Actions,
     /// [`crate::v1::Outcome`], keyed by workload.
     Outcomes,
+    /// [`crate::v1::LogCheckpoint`], keyed by log: signed checkpoints of the record of plans, actions and outcomes.
+    Checkpoints,
     /// [`crate::v1::LedgerEntry`], keyed by shard: what became of every row of the telemetry.
     Ledger,
     /// Rows that came after their window had closed, as Arrow batches of their own schema.
@@ -31,7 +33,7 @@ pub enum Topic {
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Topic; 12] = [
+    pub const ALL: [Topic; 13] = [
         Topic::Queries,
         Topic::Metrics,
         Topic::Signals,
@@ -41,6 +43,7 @@ impl Topic {
         Topic::Plans,
         Topic::Actions,
         Topic::Outcomes,
+        Topic::Checkpoints,
         Topic::Ledger,
         Topic::Late,
         Topic::DeadLetter,
@@ -59,6 +62,7 @@ impl Topic {
             Topic::Plans => "headroom.plans",
             Topic::Actions => "headroom.actions",
             Topic::Outcomes => "headroom.outcomes",
+            Topic::Checkpoints => "headroom.checkpoints",
             Topic::Ledger => "headroom.ledger",
             Topic::Late => "headroom.late",
             Topic::DeadLetter => "headroom.dead-letter",
@@ -74,6 +78,6 @@ impl Topic {
     /// Does the topic scale by partitions? Those that do not have one partition, so that one reader sees one order.
     #[must_use]
     pub const fn is_partitioned(self) -> bool {
-        !matches!(self, Topic::Signals | Topic::DeadLetter | Topic::Late)
+        !matches!(self, Topic::Signals | Topic::Checkpoints | Topic::DeadLetter | Topic::Late)
     }
 }

@@ -202,6 +202,8 @@ function actionMore(action, store) {
     ["By", [...new Set(action.moves.map((move) => move.actor).filter(Boolean))].join(", ")],
     ["Target", action.target],
     ["Action", action.id],
+    ["Whole story", `headroom plan show ${action.id}`],
+    ["Undo", `headroom rollback ${action.id}`],
   ];
   const more = element("div", "more");
   const list = element("dl");

@@ -58,7 +58,13 @@ pub(super) fn read(record: &Received, scale: &Scale, view: &mut View) -> Result<
             }
         }
         Topic::Outcomes => view.apply(Update::Outcome(Outcome::decode(value)?))?,
-        Topic::Queries | Topic::Metrics | Topic::Models | Topic::Ledger | Topic::Late | Topic::DeadLetter => {}
+        Topic::Queries
+        | Topic::Metrics
+        | Topic::Models
+        | Topic::Checkpoints
+        | Topic::Ledger
+        | Topic::Late
+        | Topic::DeadLetter => {}
     }
     Ok(())
 }

@@ -115,6 +115,38 @@ fn control_commands_without_a_running_headroom() {
 }
 
 #[test]
+fn an_audit_without_its_file_key_or_headroom() {
+    let program = Program::new();
+    assert!(refused(&program, &["audit", "show", "shop"]).contains("--data-dir"));
+    assert!(refused(&program, &["audit", "export", "--out", "record.jsonl"]).contains("--data-dir"));
+    assert!(refused(&program, &["audit", "key"]).contains("--data-dir"));
+    assert!(refused(&program, &["plan", "show", "plan-1"]).contains("--data-dir"));
+    let message = refused(&program, &["audit", "verify", "nowhere.jsonl"]);
+    assert!(message.contains("nowhere.jsonl") && message.contains("headroom audit export"), "{message}");
+    let message = refused(&program, &["audit", "verify", "nowhere.jsonl", "--key", "headroom+nonsense"]);
+    assert!(message.contains("headroom+nonsense") && message.contains("headroom audit key"), "{message}");
+    assert!(refused(&program, &["audit", "export", "--out", "x", "--since", "yesterday"]).contains("RFC 3339"));
+    assert!(refused(&program, &["rollback"]).contains("<ID"));
+    assert!(refused(&program, &["rollback", "--since", "2026-01-01"]).contains("--workload"));
+}
+
+#[test]
+fn a_signing_key_that_is_none_or_open_to_others() {
+    let program = Program::new();
+    let key = program.write("signing.key", "PRIVATE+KEY+headroom+00000000+AAAA");
+    let path = program.write("headroom.toml", "[actuate.audit]\nkey_file = 'signing.key'");
+    let message = refused(&program, &["run", "--config", &path]);
+    assert!(message.contains("signing.key") && !message.contains("AAAA"), "{message}");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("sets");
+        let message = refused(&program, &["run", "--config", &path]);
+        assert!(message.contains("no Ed25519 key") && !message.contains("AAAA"), "{message}");
+    }
+}
+
+#[test]
 fn a_backtest_on_files_that_are_missing_or_corrupt() {
     let program = Program::new();
     let signals = program

@@ -24,7 +24,9 @@ fn from_telemetry_to_outcomes() {
     assert!(get("/").expect("the page").contains("Headroom"));
     marketing_announces(&runtime, &client, &http);
     people_intervene(&program);
+    let export = crate::audit::the_record_is_told_exported_and_verified(&program);
     drain(running);
+    crate::audit::an_export_is_verified_without_a_running_headroom(&program, &export);
     the_tables_tell_it_all(&program);
 }
 

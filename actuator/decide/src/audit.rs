@@ -1,8 +1,11 @@
 //! The record of what was done: a workload's action records form a chain, each holding the hash of the one before, and all
 //! records are leaves of Merkle logs with signed checkpoints.
 
+pub mod locate;
+pub mod log;
 pub mod merkle;
 pub mod note;
+pub mod verify;
 
 use headroom_proto::v1::{ActionRecord, Plan};
 use prost::Message;

@@ -14,6 +14,7 @@ pub mod risk;
 pub mod simulation;
 pub mod sizes;
 pub mod stage;
+pub mod story;
 pub mod track;
 pub mod transition;
 

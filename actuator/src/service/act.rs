@@ -361,7 +361,9 @@ impl Work {
             capacity_curve: self.lessons.curve(name, planner),
             lead_time_actions: decision.lead_time.actions,
             would: String::new(),
+            ..Plan::default()
         };
+        let plan = super::explain::with_story(plan, planner, forecast);
         Plan { plan_hash: audit::plan_hash(&plan), ..plan }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use headroom_actuator_decide::audit;
-use headroom_ingest_broker::{Broker, Received, Start};
+use headroom_ingest_broker::{Broker, BrokerError, Received, Start};
 use headroom_proto::time::Span;
 use headroom_proto::topics::Topic;
 use headroom_proto::v1::{ActionRecord, Approval, Outcome, Plan, StageMove, Switch};
@@ -118,7 +118,7 @@ impl Work {
 }
 
 /// Every record of a topic, partition by partition.
-async fn all(broker: &Broker, topic: Topic) -> Result<Vec<Received>, ActuatorError> {
+pub(crate) async fn all(broker: &Broker, topic: Topic) -> Result<Vec<Received>, BrokerError> {
     let mut records = Vec::new();
     for (partition, low, high) in broker.ends(topic).await? {
         if low >= high {

@@ -1,6 +1,7 @@
 //! The loop over the embedded broker: what is decided, what is done, what is on record.
 
 mod approvals;
+mod audit;
 mod crash;
 mod foreign;
 mod ground;

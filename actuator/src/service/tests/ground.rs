@@ -119,6 +119,13 @@ impl Ground {
         Arc::new(SimulatedTarget::open(SimulatedConfig::default(), &file).expect("a target"))
     }
 
+    /// Has checkpoints signed from now on; gives the key's file.
+    pub(super) fn signs(&mut self) -> PathBuf {
+        let file = self.folder.path().join("signing.key");
+        self.config.audit.key_file = Some(file.clone());
+        file
+    }
+
     pub(super) fn policy(&mut self, text: &str) {
         let file = self.folder.path().join("test.cedar");
         std::fs::write(&file, text).expect("writes");
