@@ -4,6 +4,7 @@
 //! `targets/` are the systems whose capacity is changed.
 
 mod config;
+mod course;
 mod error;
 mod governance;
 mod grpc;

@@ -16,5 +16,6 @@ pub mod sizes;
 pub mod stage;
 pub mod track;
 pub mod transition;
+pub mod verify;
 
 pub use planner::{Decision, ForecastView, Learned, Observation, PlannerConfig, decide, decide_with};
