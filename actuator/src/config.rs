@@ -9,6 +9,7 @@ use headroom_actuator_decide::limits::Limits;
 use headroom_actuator_decide::risk::RiskConfig;
 use headroom_actuator_decide::stage::StageSetting;
 use headroom_actuator_decide::track::EarnConfig;
+use headroom_actuator_decide::verify::VerifyConfig;
 use headroom_proto::time::{Span, span_text};
 use serde::{Deserialize, Serialize};
 
@@ -64,6 +65,8 @@ pub struct ActuatorConfig {
     /// An action is verified, and its outcome measured, over this time from when its units are ready.
     #[serde(with = "span_text")]
     pub hold: Span,
+    /// What tells a harmful change from a harmless one.
+    pub verify: VerifyConfig,
     /// Wall time that a decision waits for its forecast before the guard decides alone.
     #[serde(with = "span_text")]
     pub forecast_patience: Span,
@@ -95,6 +98,7 @@ impl Default for ActuatorConfig {
             target: "requests_per_s".to_owned(),
             approval_ttl: Span::from_hours(1),
             hold: Span::from_hours(1),
+            verify: VerifyConfig::default(),
             forecast_patience: Span::from_secs(30),
             kept_records: 2_000,
             max_poll_records: 500,
@@ -121,6 +125,7 @@ impl ActuatorConfig {
         }
         problems.extend(self.governance_problems());
         problems.extend(self.audit.problems());
+        problems.extend(self.verify.problems().into_iter().map(|problem| format!("verify: {problem}")));
         problems.extend(self.target_problems());
         problems
     }

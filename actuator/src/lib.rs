@@ -5,6 +5,7 @@
 
 mod audit;
 mod config;
+mod course;
 mod error;
 mod governance;
 mod grpc;

@@ -16,13 +16,12 @@ mod learn;
 mod recover;
 mod standing;
 mod undo;
+mod verify;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arrow::array::{Array, AsArray, RecordBatch};
-use arrow::datatypes::{Float64Type, Int32Type, TimestampMicrosecondType};
 use headroom_actuator_decide::policy::{self, Policy};
 use headroom_actuator_decide::stage::Kind;
 use headroom_actuator_decide::track::Earned;
@@ -32,7 +31,7 @@ use headroom_proto::topics::Topic;
 use headroom_proto::v1::actuator_service_server::ActuatorServiceServer;
 use headroom_proto::v1::audit_service_server::AuditServiceServer;
 use headroom_proto::v1::{Approval, Forecast};
-use headroom_proto::{Clock, EventTime, codec, headers, schema};
+use headroom_proto::{Clock, EventTime, codec, headers};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use prost::Message;
@@ -49,6 +48,7 @@ use crate::{ActuatorConfig, ActuatorError, Targets};
 pub(crate) use board::Board;
 pub(crate) use commands::Command;
 pub(crate) use recover::all;
+use verify::values_of;
 
 const POLL: Duration = Duration::from_millis(20);
 const MAX_COMMANDS: usize = 64;
@@ -62,6 +62,7 @@ struct Counters {
     guard_alone: Counter,
     target_failures: Counter,
     held: Counter,
+    harmful: Counter,
     set_aside: Counter,
 }
 
@@ -117,6 +118,8 @@ struct Work {
     began: VecDeque<EventTime>,
     /// What was seen until then was decided, if only to do nothing: automation of all was resumed at that time.
     decided_before: EventTime,
+    /// Windows up to then are read for their course alone.
+    course_until: EventTime,
     /// Actions whose outcome is on its topic, and hashes of the plans that are on theirs.
     known_outcomes: BTreeSet<String>,
     known_plans: BTreeSet<String>,
@@ -168,6 +171,7 @@ impl ActuatorService {
                 &counters.target_failures,
             ),
             ("headroom_actuate_held", "actions that a limit over all workloads has held back", &counters.held),
+            ("headroom_actuate_harmful_changes", "changes that were found to do harm", &counters.harmful),
             (
                 "headroom_actuate_set_aside_records",
                 "records not used: repeats and what cannot be read",
@@ -258,6 +262,7 @@ impl ActuatorService {
             approvals: BTreeMap::new(),
             began: VecDeque::new(),
             decided_before: EventTime::MIN,
+            course_until: EventTime::MIN,
             known_outcomes: BTreeSet::new(),
             known_plans: BTreeSet::new(),
             shards: BTreeMap::new(),
@@ -270,9 +275,9 @@ impl ActuatorService {
         work.board.send_with(work.producer.clone()).await;
         let targets = work.targets.clone();
         tokio::spawn(async move { targets.probe().await });
-        let start = work.recover(&broker).await?;
+        let starts = work.recover(&broker).await?;
         let consumer = broker.consumer("headroom-actuate")?;
-        consumer.assign_all(&[Topic::Windows, Topic::Forecasts], start).await?;
+        consumer.assign(&starts).await?;
         handle.update(|status| status.state = StageState::Running);
         loop {
             match next(&consumer, &mut commands, &shutdown, work.config.max_poll_records).await? {
@@ -346,8 +351,13 @@ impl Work {
         *last = sequence.max(*last);
         let size_s = i32::try_from(self.config.window_size.micros() / 1_000_000).unwrap_or(i32::MAX);
         for batch in codec::decode_stream(&record.value).map_err(|error| error.to_string())? {
-            for (name, end_us, load) in loads(&batch, &self.config.target, size_s).unwrap_or_default() {
+            self.take_guards(&batch, size_s);
+            for (name, end_us, load) in values_of(&batch, &self.config.target, size_s).unwrap_or_default() {
                 let workload = workload_of(&mut self.workloads, &name);
+                workload.course.load(end_us, load);
+                if end_us <= self.course_until.micros() {
+                    continue;
+                }
                 workload.windows.insert(end_us, (load, Instant::now()));
             }
             self.lessons.take_windows(&batch, &self.config, size_s);
@@ -387,16 +397,6 @@ impl Work {
 /// The workload of that name, new when it is seen first.
 fn workload_of<'a>(workloads: &'a mut BTreeMap<String, Workload>, name: &str) -> &'a mut Workload {
     workloads.entry(name.to_owned()).or_insert_with(|| Workload::new(name))
-}
-
-/// Workload, end and load of each window of that size.
-fn loads(batch: &RecordBatch, target: &str, size_s: i32) -> Option<Vec<(String, i64, f64)>> {
-    let names = batch.column_by_name(schema::WORKLOAD)?.as_string_opt::<i32>()?;
-    let ends = batch.column_by_name("window_end")?.as_primitive_opt::<TimestampMicrosecondType>()?;
-    let sizes = batch.column_by_name("window_size_s")?.as_primitive_opt::<Int32Type>()?;
-    let values = batch.column_by_name(target)?.as_primitive_opt::<Float64Type>()?;
-    let rows = (0..batch.num_rows()).filter(|row| sizes.value(*row) == size_s && values.is_valid(*row));
-    Some(rows.map(|row| (names.value(row).to_owned(), ends.value(row), values.value(row))).collect())
 }
 
 impl ActuatorHandle {

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use headroom_actuator_decide::verify::Evidence;
 use headroom_actuator_decide::{audit, protocol, transition};
 use headroom_proto::EventTime;
 use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Outcome, Plan, PolicyDecision};
 use tokio::time::Instant;
 
 use crate::TargetState;
+use crate::course::Course;
 
 /// Who has permitted what no person has.
 pub(crate) const POLICY: &str = "policy";
@@ -39,6 +41,8 @@ pub(crate) struct Workload {
     pub(crate) windows: BTreeMap<i64, (f64, Instant)>,
     pub(crate) forecasts: BTreeMap<i64, Forecast>,
     pub(crate) measuring: Option<Measuring>,
+    /// What its windows said.
+    pub(crate) course: Course,
     pub(crate) last_load: f64,
     pub(crate) verdict: String,
 }
@@ -70,6 +74,30 @@ pub(crate) struct Measuring {
     windows: u32,
     peak_utilisation: f64,
     violation_minutes: f64,
+    /// The same on the units before.
+    without: Without,
+    /// What speaks against it, and the name of the guard that is worst.
+    pub(crate) evidence: Evidence,
+    pub(crate) worst_guard: String,
+}
+
+/// What the same load would have done to the units before the action: an estimate.
+#[derive(Clone, Copy, Debug, Default)]
+struct Without {
+    peak_utilisation: f64,
+    violation_minutes: f64,
+    /// Windows whose units were saturated: they served less than was asked for.
+    saturated: u32,
+}
+
+/// How a window was borne: by the units that were ready, and by those before the action.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Borne {
+    pub(crate) utilisation: f64,
+    pub(crate) utilisation_without: f64,
+    /// Above it users suffer.
+    pub(crate) violation: f64,
+    pub(crate) minutes: f64,
 }
 
 impl Workload {
@@ -91,6 +119,7 @@ impl Workload {
             windows: BTreeMap::new(),
             forecasts: BTreeMap::new(),
             measuring: None,
+            course: Course::default(),
             last_load: 0.0,
             verdict: "none".to_owned(),
         }
@@ -286,19 +315,45 @@ fn is_over(action: &ActionRecord) -> bool {
 
 impl Measuring {
     pub(crate) fn new(action: ActionRecord, from: EventTime, until: EventTime) -> Self {
-        Self { action, from, until, peak: 0.0, sum: 0.0, windows: 0, peak_utilisation: 0.0, violation_minutes: 0.0 }
+        Self {
+            action,
+            from,
+            until,
+            peak: 0.0,
+            sum: 0.0,
+            windows: 0,
+            peak_utilisation: 0.0,
+            violation_minutes: 0.0,
+            without: Without::default(),
+            evidence: Evidence::default(),
+            worst_guard: String::new(),
+        }
     }
 
-    /// Adds a closed window: its load, the share of ready capacity it took, and the minutes it was in violation.
-    pub(crate) fn add(&mut self, end: EventTime, load: f64, utilisation: f64, violation_minutes: f64) {
+    /// Adds a closed window: its load, and how it was borne.
+    pub(crate) fn add(&mut self, end: EventTime, load: f64, borne: Borne) {
         if end <= self.from || end > self.until || !load.is_finite() {
             return;
         }
         self.peak = self.peak.max(load);
         self.sum += load;
         self.windows += 1;
-        self.peak_utilisation = self.peak_utilisation.max(utilisation);
-        self.violation_minutes += violation_minutes;
+        let minutes_above = |utilisation: f64| if utilisation > borne.violation { borne.minutes } else { 0.0 };
+        self.peak_utilisation = self.peak_utilisation.max(borne.utilisation);
+        self.violation_minutes += minutes_above(borne.utilisation);
+        self.without.peak_utilisation = self.without.peak_utilisation.max(borne.utilisation_without);
+        self.without.violation_minutes += minutes_above(borne.utilisation_without);
+        self.without.saturated += u32::from(borne.utilisation >= 1.0);
+    }
+
+    /// How the estimate of what would have happened without the action was made.
+    fn method(&self) -> String {
+        let units = self.action.units_before;
+        let same = format!("estimate: the same load on the {units} units before");
+        match self.without.saturated {
+            0 => same,
+            windows => format!("{same}; more was asked for than was served in {windows} windows of saturated units"),
+        }
     }
 
     /// The outcome, measured up to `at` at the latest.
@@ -307,7 +362,9 @@ impl Measuring {
         #[expect(clippy::cast_precision_loss, reason = "windows of some hours")]
         let expected = (to - self.from).steps(window) as f64;
         let seen = f64::from(self.windows);
-        let judgement = if self.windows == 0 {
+        let judgement = if self.evidence.is_harmful {
+            "harmful"
+        } else if self.windows == 0 {
             "unmeasured"
         } else if self.violation_minutes > 0.0 {
             "tight"
@@ -333,6 +390,14 @@ impl Measuring {
             signal_ids: self.action.signal_ids.clone(),
             model_version: self.action.model_version.clone(),
             judgement: judgement.to_owned(),
+            counterfactual_violation_minutes: self.without.violation_minutes,
+            counterfactual_peak_utilisation: self.without.peak_utilisation,
+            counterfactual_method: self.method(),
+            e_value: self.evidence.e_value,
+            worst_guard: self.worst_guard.clone(),
+            guard_observed: self.evidence.observed,
+            guard_usual: self.evidence.usual,
+            references: u32::try_from(self.evidence.references).unwrap_or(u32::MAX),
             ..Outcome::default()
         }
     }

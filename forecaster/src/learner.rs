@@ -132,8 +132,13 @@ impl Learners {
             turn.tally.add(Fate::Unknown, 1);
             return Ok(());
         };
-        workload.outcome(feedback(outcome));
-        turn.tally.add(Fate::Learned, 1);
+        match feedback(outcome) {
+            Some(feedback) => {
+                workload.outcome(feedback);
+                turn.tally.add(Fate::Learned, 1);
+            }
+            None => turn.tally.add(Fate::Capped, 1),
+        }
         Ok(())
     }
 
@@ -212,14 +217,18 @@ impl DeadLetter {
     }
 }
 
-fn feedback(outcome: Outcome) -> OutcomeFeedback {
-    OutcomeFeedback {
+/// What an outcome says of the forecast behind it. The peak that saturated units served is below what was asked for: it
+/// cannot speak against a higher expectation.
+fn feedback(outcome: Outcome) -> Option<OutcomeFeedback> {
+    let is_capped = outcome.peak_utilisation >= 1.0 && outcome.observed_peak < outcome.expected_peak;
+    let feedback = OutcomeFeedback {
         expected_peak: outcome.expected_peak,
         observed_peak: outcome.observed_peak,
         completeness: outcome.completeness,
         from_us: outcome.measured_from_us,
         to_us: outcome.measured_to_us,
-    }
+    };
+    (!is_capped).then_some(feedback)
 }
 
 #[cfg(test)]

@@ -28,6 +28,8 @@ pub(crate) enum Fate {
     BeyondLimit,
     /// A signal or outcome that was taken in.
     Learned,
+    /// An outcome of units that were saturated: more was asked for than they served.
+    Capped,
     /// An outcome of a workload without an engine.
     Unknown,
     /// A window whose workload has no legal name.
@@ -47,6 +49,7 @@ impl Fate {
             Self::Stale => "stale",
             Self::BeyondLimit => "beyond_limit",
             Self::Learned => "learned",
+            Self::Capped => "capped_outcome",
             Self::Unknown => "unknown_workload",
             Self::BadName => "bad_name",
             Self::Dead => "dead_letter",

@@ -17,5 +17,6 @@ pub mod stage;
 pub mod story;
 pub mod track;
 pub mod transition;
+pub mod verify;
 
 pub use planner::{Decision, ForecastView, Learned, Observation, PlannerConfig, decide, decide_with};

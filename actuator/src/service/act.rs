@@ -10,7 +10,7 @@ use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Plan, Verdict};
 
 use super::Work;
 use super::foreign::Base;
-use crate::workload::{Measuring, POLICY, Workload};
+use crate::workload::{Borne, Measuring, POLICY, Workload};
 use crate::{ActuatorError, journal};
 
 impl Work {
@@ -22,6 +22,7 @@ impl Work {
             while let Some((at, load, forecast)) = self.workloads.get_mut(&name).and_then(|w| w.due(patience)) {
                 self.finish_rollback(&name).await;
                 self.measure(&name, at, load).await?;
+                self.note_expected(&name, at, forecast.as_ref());
                 let is_new = self.workloads.get(&name).is_some_and(|workload| at > workload.last_decided);
                 if is_new && at > self.decided_before {
                     self.decide(&name, at, load, forecast).await?;
@@ -192,7 +193,9 @@ impl Work {
                     self.advance(&action, to, at, "actuator", reason)?;
                     self.flush().await?;
                 }
-                Step::Apply => self.apply(&action, at).await?,
+                Step::Apply => {
+                    self.apply(&action, at).await?;
+                }
                 Step::Measure => self.hold(action),
                 Step::Undo => {
                     // A target that is away does not keep the others waiting, nor do later rollbacks overtake it.
@@ -254,22 +257,29 @@ impl Work {
             return Ok(());
         }
         let Some(state) = self.observe(name, at - window).await else { return Ok(()) };
+        let measured = self.workloads.get(name).and_then(|workload| workload.measuring.as_ref());
+        let before = measured.map_or(1, |measuring| measuring.action.units_before.max(1));
         let utilisation = load / self.lessons.capacity(name, state.ready.max(1), &planner);
+        let utilisation_without = load / self.lessons.capacity(name, before, &planner);
         let Some(measuring) = self.workloads.get_mut(name).and_then(|workload| workload.measuring.as_mut()) else {
             return Ok(());
         };
-        let minutes = if utilisation > violation { window.as_secs_f64() / 60.0 } else { 0.0 };
-        measuring.add(at, load, utilisation, minutes);
-        if at < measuring.until {
+        let minutes = window.as_secs_f64() / 60.0;
+        measuring.add(at, load, Borne { utilisation, utilisation_without, violation, minutes });
+        let (action, until) = (measuring.action.clone(), measuring.until);
+        let evidence = self.weigh_harm(name, at);
+        if evidence.is_harmful {
+            return self.stop_harm(&action, at, &evidence).await;
+        }
+        if at < until {
             return Ok(());
         }
-        let action = measuring.action.clone();
         // A target that does not answer is asked at the next window.
         let Some(state) = self.observe(name, at).await else { return Ok(()) };
         let reported = state.commanded;
         self.finish_measuring(name, at, false)?;
         let (finding, reason) = if reported == action.units_after {
-            (Finding::Held, format!("the target reports {reported} units"))
+            (Finding::Held, format!("the target reports {reported} units; {}", self.told(&evidence)))
         } else {
             (Finding::NotThere, format!("the target reports {reported} units, not {}", action.units_after))
         };

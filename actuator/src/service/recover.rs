@@ -18,7 +18,7 @@ const POLL: Duration = Duration::from_millis(200);
 
 impl Work {
     /// Replays the records of actions, plans and outcomes; says from where windows and forecasts are to be read.
-    pub(super) async fn recover(&mut self, broker: &Broker) -> Result<Start, ActuatorError> {
+    pub(super) async fn recover(&mut self, broker: &Broker) -> Result<Vec<(Topic, i32, Start)>, ActuatorError> {
         for record in all(broker, Topic::Plans).await? {
             if let Ok(plan) = Plan::decode(&*record.value) {
                 self.known_plans.insert(plan.plan_hash.clone());
@@ -53,13 +53,19 @@ impl Work {
         }
         self.lessons.stop_waiting();
         self.flush().await?;
-        let decided = self.workloads.values().map(|workload| workload.last_decided);
-        let earliest = decided.filter(|time| *time > EventTime::MIN).min();
+        let earliest = self.workloads.values().map(|w| w.last_decided).filter(|time| *time > EventTime::MIN).min();
         let planners = self.config.planners.values().chain([&self.config.planner]);
         let lead_time = planners.map(|planner| planner.lead_time).max().unwrap_or(Span::from_hours(1));
         // Far enough back to measure again what was being measured.
         let back = |time| time - self.config.hold - lead_time - Span::from_hours(1);
-        Ok(earliest.map_or(Start::Earliest, |time| Start::At(back(time))))
+        self.course_until = earliest.map_or(EventTime::MIN, back);
+        let forecasts = earliest.map_or(Start::Earliest, |time| Start::At(back(time)));
+        let windows = earliest.map_or(Start::Earliest, |time| Start::At(back(time) - self.config.verify.history));
+        let mut starts = Vec::new();
+        for (topic, start) in [(Topic::Windows, windows), (Topic::Forecasts, forecasts)] {
+            starts.extend(broker.ends(topic).await?.into_iter().map(|(partition, _, _)| (topic, partition, start)));
+        }
+        Ok(starts)
     }
 
     fn replay(&mut self, record: &Received, switches: &mut Vec<Switch>) -> Result<(), ActuatorError> {

@@ -14,6 +14,7 @@ mod remote;
 mod stages;
 mod targets;
 mod undo;
+mod verify;
 
 use headroom_actuator_decide::policy::Stage;
 use headroom_ingest_broker::Record;

@@ -110,6 +110,29 @@ impl Work {
         if let Err(status) = self.allow_undoing(firsts, asker.person) {
             return Ok(Err(status));
         }
+        self.undo_allowed(firsts, asker).await
+    }
+
+    /// Undoes an action in the name of Headroom itself, the same way as a person's. A target that cannot take it now is
+    /// asked again with each window.
+    pub(super) async fn undo_by_itself(
+        &mut self,
+        action: &ActionRecord,
+        actor: &str,
+        reason: &str,
+    ) -> Result<(), ActuatorError> {
+        let outcome = self.undo_allowed(std::slice::from_ref(action), Asker { person: actor, reason }).await?;
+        if let Err(status) = outcome {
+            tracing::error!(action = action.action_id, problem = status.message(), "not undone yet");
+        }
+        Ok(())
+    }
+
+    async fn undo_allowed(
+        &mut self,
+        firsts: &[ActionRecord],
+        asker: Asker<'_>,
+    ) -> Result<Result<Vec<ActionRecord>, Status>, ActuatorError> {
         for first in firsts {
             let undoing = ActionRecord { units_after: first.undo_units, ..first.clone() };
             if let Some(why) = self.no_room(&undoing, self.now_of(&first.workload)).await {
@@ -118,25 +141,23 @@ impl Work {
                 return Ok(Err(Status::failed_precondition(message)));
             }
         }
-        let (mut undone, mut paused): (Vec<ActionRecord>, Vec<&ActionRecord>) = (Vec::new(), Vec::new());
+        let mut undone: Vec<ActionRecord> = Vec::new();
         for first in firsts {
             let at = self.now_of(&first.workload);
             let is_effect = self.chain(first).iter().any(|(_, step)| *step != Step::Withdraw);
+            // Before the moves: a crash in between leaves a pause too many, not a rollback that is done again.
+            if is_effect && Kind::ALL.iter().any(|kind| self.config.stage_of(&first.workload, *kind).acts()) {
+                let reason = said(&format!("{} was rolled back", first.action_id), asker.reason);
+                // It counts at once; what kept it from the record is logged there.
+                let _logged = self.set_paused(&first.workload, true, asker.person, &reason, "rollback").await;
+            }
             for (action, step) in self.chain(first) {
                 let is_first = action.action_id == first.action_id;
                 self.undo_on_record(&action, step, is_first, at, asker)?;
                 undone.extend(self.newest(&action));
             }
-            if is_effect && Kind::ALL.iter().any(|kind| self.config.stage_of(&first.workload, *kind).acts()) {
-                paused.push(first);
-            }
         }
         self.flush().await?;
-        for first in paused {
-            let reason = format!("{} was rolled back", first.action_id);
-            // It counts at once; what kept it from the record is logged there.
-            let _logged = self.set_paused(&first.workload, true, asker.person, &reason, "rollback").await;
-        }
         let mut problems = Vec::new();
         for first in firsts {
             let at = self.now_of(&first.workload);

@@ -70,7 +70,10 @@ fn every_origin_is_seen_and_every_model_is_scored() {
     let event_wape = |family: Family| {
         scores.iter().find(|score| score.model == family.name()).and_then(|score| score.event_wape).expect("scored")
     };
-    assert!(event_wape(Family::Ensemble) < event_wape(Family::SeasonalNaive), "who knows of the sales is better during sales: {scores:?}");
+    assert!(
+        event_wape(Family::Ensemble) < event_wape(Family::SeasonalNaive),
+        "who knows of the sales is better during sales: {scores:?}"
+    );
 }
 
 #[test]

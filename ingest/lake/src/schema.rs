@@ -152,7 +152,7 @@ pub(crate) fn actions() -> SchemaRef {
     ])
 }
 
-/// `date` is that of `measured_to`.
+/// `date` is that of `measured_to`. What is counterfactual is an estimate, and `counterfactual_method` says how it was made.
 pub(crate) fn outcomes() -> SchemaRef {
     schema_of(vec![
         required(DATE, DataType::Date32),
@@ -170,6 +170,13 @@ pub(crate) fn outcomes() -> SchemaRef {
         optional("signal_ids", list_of(DataType::Utf8)),
         optional("model_version", DataType::Utf8),
         optional("judgement", DataType::Utf8),
+        optional("counterfactual_violation_minutes", DataType::Float64),
+        optional("counterfactual_peak_utilisation", DataType::Float64),
+        optional("counterfactual_method", DataType::Utf8),
+        optional("e_value", DataType::Float64),
+        optional("worst_guard", DataType::Utf8),
+        optional("guard_observed", DataType::Float64),
+        optional("guard_usual", DataType::Float64),
     ])
 }
 

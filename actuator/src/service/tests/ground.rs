@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Schema};
 use async_trait::async_trait;
 use headroom_actuator_decide::audit;
 use headroom_actuator_decide::policy::Stage;
 use headroom_ingest_broker::BrokerConfig;
 use headroom_ingest_broker::embedded::Embedded;
+use headroom_proto::schema;
 use headroom_proto::time::Span;
 use headroom_proto::v1::actuator_service_server::ActuatorService as _;
 use headroom_proto::v1::{
@@ -157,6 +160,22 @@ impl Ground {
             .header(headers::SEQUENCE, self.sent.to_string())
             .time(time(step));
         self.send(vec![record]).await;
+    }
+
+    /// Closes windows with that load, and that latency in a record of its own, as another feature has it.
+    pub(super) async fn slow_windows(&mut self, workload: &str, steps: impl Iterator<Item = (i64, f64, f64)>) {
+        let mut records = Vec::new();
+        for (step, load, latency) in steps {
+            for (column, value) in [("p99_ms", latency), ("requests_per_s", load)] {
+                self.sent += 1;
+                let record = Record::new(Topic::Windows, window_bytes(workload, step, &[(column, value)]))
+                    .key(workload.to_owned())
+                    .header(headers::SHARD, format!("test/{workload}"))
+                    .header(headers::SEQUENCE, self.sent.to_string());
+                records.push(record.time(time(step)));
+            }
+        }
+        self.send(records).await;
     }
 
     /// A fresh forecast of the same load at every step, made at the end of window `step`.

@@ -24,9 +24,19 @@ struct OutcomeRow<'a> {
     signal_ids: &'a [String],
     model_version: Option<&'a str>,
     judgement: Option<&'a str>,
+    counterfactual_violation_minutes: Option<f64>,
+    counterfactual_peak_utilisation: Option<f64>,
+    counterfactual_method: Option<&'a str>,
+    e_value: Option<f64>,
+    worst_guard: Option<&'a str>,
+    guard_observed: Option<f64>,
+    guard_usual: Option<f64>,
 }
 
+/// Outcomes of earlier programs have no estimate, and some no evidence.
 pub(super) fn outcome_row(outcome: &Outcome) -> Result<RecordBatch, String> {
+    let is_estimated = !outcome.counterfactual_method.is_empty();
+    let is_weighed = !outcome.worst_guard.is_empty();
     row(
         Table::Outcomes,
         &OutcomeRow {
@@ -45,6 +55,13 @@ pub(super) fn outcome_row(outcome: &Outcome) -> Result<RecordBatch, String> {
             signal_ids: &outcome.signal_ids,
             model_version: text(&outcome.model_version),
             judgement: text(&outcome.judgement),
+            counterfactual_violation_minutes: is_estimated.then_some(outcome.counterfactual_violation_minutes),
+            counterfactual_peak_utilisation: is_estimated.then_some(outcome.counterfactual_peak_utilisation),
+            counterfactual_method: text(&outcome.counterfactual_method),
+            e_value: is_weighed.then_some(outcome.e_value),
+            worst_guard: text(&outcome.worst_guard),
+            guard_observed: is_weighed.then_some(outcome.guard_observed),
+            guard_usual: is_weighed.then_some(outcome.guard_usual),
         },
     )
 }

@@ -1,0 +1,441 @@
+//! Actuators, their record, the target and what is on its way between them, with everything that may go wrong.
+
+use std::collections::BTreeSet;
+
+use headroom_actuator_decide::protocol::{Finding, Standing, Step};
+use headroom_actuator_decide::transition;
+use headroom_proto::v1::ActionState;
+
+use super::record::{ACTIONS, Entry, View, What};
+use super::rules::{Offer, Rules};
+
+/// What a person asks, once each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Wish {
+    Approve(usize),
+    Reject(usize),
+    RollBack(usize),
+    Stop,
+    Resume,
+}
+
+/// A change that was asked of the target. Its key is the action and whether it is undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Call {
+    pub(super) action: usize,
+    pub(super) is_undo: bool,
+    /// Window and number of the move that permits it.
+    pub(super) fence: (usize, u8),
+    pub(super) from: usize,
+    pub(super) is_automatic: bool,
+}
+
+/// What must never be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum Wrong {
+    EffectWithoutIntent,
+    DoubleEffect,
+    OvertakenEffect,
+    AutomaticIrreversible,
+    ReleaseOnStaleModel,
+    BegunAfterStop,
+    DoneAgain,
+    IllegalMove,
+}
+
+/// What may still go wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Faults {
+    pub(super) crashes: u8,
+    /// Requests or answers that are lost, or come too late.
+    pub(super) losses: u8,
+    /// Requests that arrive twice.
+    pub(super) repeats: u8,
+    /// Starts beside an actuator that runs.
+    pub(super) starts: u8,
+}
+
+/// One actuator; a start after a crash knows what the record says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Actuator {
+    pub(super) is_up: bool,
+    pub(super) view: View,
+    /// What it is about to write, and then the actions to take further.
+    outbox: Vec<What>,
+    todo: Vec<usize>,
+    asked: Option<Call>,
+    decided: usize,
+    unfinished: Vec<usize>,
+    taken: BTreeSet<usize>,
+}
+
+/// Everything there is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct World {
+    pub(super) log: Vec<Entry>,
+    pub(super) effects: Vec<Call>,
+    pub(super) calls: BTreeSet<Call>,
+    pub(super) actuators: Vec<Actuator>,
+    pub(super) wishes: Vec<Wish>,
+    pub(super) faults: Faults,
+    pub(super) wrong: BTreeSet<Wrong>,
+}
+
+impl Actuator {
+    pub(super) fn down() -> Self {
+        Self {
+            is_up: false,
+            view: View::empty(),
+            outbox: Vec::new(),
+            todo: Vec::new(),
+            asked: None,
+            decided: 0,
+            unfinished: Vec::new(),
+            taken: BTreeSet::new(),
+        }
+    }
+
+    /// Nothing is under way in its loop.
+    pub(super) fn is_idle(&self) -> bool {
+        self.is_up && self.outbox.is_empty() && self.todo.is_empty() && self.asked.is_none()
+    }
+
+    pub(super) fn can_go(&self) -> bool {
+        self.is_up && self.asked.is_none() && !(self.outbox.is_empty() && self.todo.is_empty())
+    }
+
+    pub(super) fn waits_for_target(&self) -> bool {
+        self.asked.is_some()
+    }
+
+    pub(super) fn can_decide(&self, windows: usize) -> bool {
+        self.is_idle() && self.decided < windows
+    }
+
+    pub(super) fn can_retry(&self) -> bool {
+        self.is_idle() && !self.unfinished.is_empty()
+    }
+
+    fn write(&mut self, action: usize, to: ActionState, by_itself: bool) {
+        self.outbox.push(What::Move { action, to, by_itself });
+    }
+}
+
+impl World {
+    /// The start, after a crash or for the first time.
+    pub(super) fn start(&mut self, who: usize, rules: &Rules) {
+        let mut view = View::of(&self.log);
+        view.is_stopped &= rules.recalls_switches;
+        let is_begun = |action: &usize| {
+            let state = view.states[*action];
+            state != ActionState::Unspecified && !is_over(state)
+        };
+        self.actuators[who] = Actuator {
+            is_up: true,
+            todo: view.undone.iter().copied().chain((0..ACTIONS).filter(is_begun)).collect(),
+            decided: view.decided,
+            view,
+            ..Actuator::down()
+        };
+    }
+
+    pub(super) fn is_any_up(&self) -> bool {
+        self.actuators.iter().any(|actuator| actuator.is_up)
+    }
+
+    pub(super) fn stop(&mut self, who: usize) {
+        self.actuators[who] = Actuator::down();
+    }
+
+    /// A window closes: the planner decides.
+    pub(super) fn decide(&mut self, who: usize, rules: &Rules) {
+        let actuator = &mut self.actuators[who];
+        let action = actuator.decided;
+        actuator.decided += 1;
+        if actuator.view.is_stopped || actuator.view.states[action] != ActionState::Unspecified {
+            return;
+        }
+        if let Some(waiting) = actuator.view.find(rules.is_waiting) {
+            actuator.write(waiting, ActionState::Superseded, true);
+        }
+        actuator.write(action, ActionState::Proposed, true);
+        actuator.todo.push(action);
+    }
+
+    pub(super) fn expire(&mut self, who: usize, rules: &Rules) {
+        let actuator = &mut self.actuators[who];
+        if let Some(waiting) = actuator.view.find(rules.is_waiting) {
+            actuator.write(waiting, ActionState::Expired, true);
+        }
+    }
+
+    pub(super) fn retry(&mut self, who: usize) {
+        let actuator = &mut self.actuators[who];
+        let unfinished = std::mem::take(&mut actuator.unfinished);
+        actuator.todo.extend(unfinished.into_iter().filter(|action| actuator.view.undone.contains(action)));
+    }
+
+    /// A person's wish reaches an actuator.
+    pub(super) fn hear(&mut self, who: usize, wish: usize, rules: &Rules) {
+        let wish = self.wishes.remove(wish);
+        let actuator = &mut self.actuators[who];
+        let state = |action: usize| actuator.view.states[action];
+        match wish {
+            Wish::Approve(action) if (rules.is_waiting)(state(action)) => {
+                actuator.write(action, ActionState::Approved, false);
+                actuator.todo.push(action);
+            }
+            Wish::Reject(action) if (rules.is_waiting)(state(action)) => {
+                actuator.write(action, ActionState::Rejected, false);
+            }
+            Wish::RollBack(action) if (rules.is_legal)(state(action), ActionState::RolledBack) => {
+                self.roll_back(who, action, rules);
+            }
+            Wish::Approve(_) | Wish::Reject(_) | Wish::RollBack(_) => {}
+            Wish::Stop => actuator.outbox.push(What::Switch { is_stopped: true }),
+            Wish::Resume => actuator.outbox.push(What::Switch { is_stopped: false }),
+        }
+    }
+
+    /// Undoes an action and what began after it, newest first, as the actuator does.
+    fn roll_back(&mut self, who: usize, first: usize, rules: &Rules) {
+        let actuator = &mut self.actuators[who];
+        let stop = What::Switch { is_stopped: true };
+        actuator.outbox.extend(rules.pauses_first.then_some(stop));
+        actuator.todo = std::mem::take(&mut actuator.unfinished);
+        for action in (first..ACTIONS).rev() {
+            match actuator.view.states[action] {
+                ActionState::Proposed | ActionState::Paused | ActionState::Approved => {
+                    actuator.write(action, ActionState::Superseded, false);
+                }
+                ActionState::Intended => {
+                    actuator.write(action, ActionState::Failed, false);
+                    actuator.write(action, ActionState::RolledBack, false);
+                    actuator.todo.push(action);
+                }
+                ActionState::Applied | ActionState::Holding | ActionState::Verified | ActionState::Failed => {
+                    actuator.write(action, ActionState::RolledBack, false);
+                    actuator.todo.push(action);
+                }
+                // What had its effect before a newer one came.
+                ActionState::Superseded if self.effects.iter().any(|call| call.action == action) => {
+                    actuator.write(action, ActionState::RolledBack, false);
+                    actuator.todo.push(action);
+                }
+                _ => {}
+            }
+        }
+        actuator.outbox.extend((!rules.pauses_first).then_some(stop));
+    }
+
+    /// What a look at the effect may find.
+    pub(super) fn findings(&self, who: usize) -> &'static [Finding] {
+        let Some(action) = self.actuators[who].view.find(|state| state == ActionState::Holding) else { return &[] };
+        if self.value() == self.value_of(action) { &[Finding::Held, Finding::Harmful] } else { &[Finding::NotThere] }
+    }
+
+    pub(super) fn measure(&mut self, who: usize, finding: Finding, rules: &Rules) {
+        let view = &self.actuators[who].view;
+        let Some(action) = view.find(|state| state == ActionState::Holding) else { return };
+        let to = (rules.found)(finding, view.is_stopped);
+        if to == ActionState::RolledBack {
+            self.roll_back(who, action, rules);
+        } else {
+            self.actuators[who].write(action, to, true);
+        }
+    }
+
+    /// The next step of what an actuator has begun.
+    pub(super) fn go(&mut self, who: usize, offers: &[Offer], rules: &Rules) {
+        if !self.actuators[who].outbox.is_empty() {
+            let what = self.actuators[who].outbox.remove(0);
+            return self.append(who, what, rules);
+        }
+        let actuator = &mut self.actuators[who];
+        let action = actuator.todo[0];
+        let view = &actuator.view;
+        let step = (rules.next_step)(Standing {
+            state: view.states[action],
+            is_automatic: view.is_automatic[action],
+            is_stopped: view.is_stopped,
+            is_undone_last: view.undone.contains(&action),
+        });
+        match step {
+            Step::AskPolicy if rules.permits(offers[action], view.is_stopped) => {
+                actuator.write(action, ActionState::Approved, true);
+            }
+            Step::Record(ActionState::Holding) => {
+                if let Some(measured) = view.find(|state| state == ActionState::Holding) {
+                    actuator.write(measured, ActionState::Superseded, true);
+                }
+                actuator.write(action, ActionState::Holding, true);
+            }
+            Step::Record(to) => actuator.write(action, to, true),
+            Step::Apply => self.ask(who, action, false, rules),
+            // Later rollbacks do not overtake one that the target has not taken.
+            Step::Undo if !actuator.unfinished.is_empty() => {
+                actuator.todo.remove(0);
+                actuator.unfinished.push(action);
+            }
+            Step::Undo if !actuator.taken.contains(&action) => self.ask(who, action, true, rules),
+            Step::AskPolicy | Step::Measure | Step::Undo | Step::Rest => {
+                actuator.todo.remove(0);
+            }
+        }
+    }
+
+    /// Two actuators have written at once: no actuator starts on such a record.
+    pub(super) fn is_forked(&self) -> bool {
+        let moves = self.log.iter().filter(|entry| matches!(entry.what, What::Move { .. }));
+        let numbers: Vec<u8> = moves.map(|entry| entry.sequence).collect();
+        numbers.iter().collect::<BTreeSet<_>>().len() < numbers.len()
+    }
+
+    fn append(&mut self, who: usize, what: What, rules: &Rules) {
+        let truth = View::of(&self.log);
+        let place = self.log.len();
+        let actuator = &mut self.actuators[who];
+        let mut sequence = actuator.view.sequence;
+        if let What::Move { action, to, .. } = what {
+            if !(rules.is_legal)(actuator.view.states[action], to) {
+                actuator.todo.retain(|driven| *driven != action);
+                return;
+            }
+            sequence += 1;
+        }
+        let entry = Entry { writer: who, sequence, follows: actuator.view.head, at: actuator.decided, what };
+        actuator.view.take(&entry, place);
+        self.log.push(entry);
+        if let What::Move { action, to, .. } = what {
+            if transition::check(truth.states[action], to).is_err() {
+                self.wrong.insert(Wrong::IllegalMove);
+            }
+        }
+    }
+
+    fn ask(&mut self, who: usize, action: usize, is_undo: bool, rules: &Rules) {
+        let view = &self.actuators[who].view;
+        let call =
+            Call { action, is_undo, fence: view.permits[action], from: who, is_automatic: view.is_automatic[action] };
+        if call.is_automatic && !is_undo {
+            self.note_beginning();
+        }
+        self.actuators[who].asked = Some(call);
+        self.calls.insert(call);
+    }
+
+    /// Nothing begins by itself while automation is stopped, and none of it after a rollback that nothing stopped.
+    fn note_beginning(&mut self) {
+        let switches = |entry: &Entry| match entry.what {
+            What::Switch { is_stopped } => Some(is_stopped),
+            What::Move { .. } => None,
+        };
+        if self.log.iter().rev().find_map(switches) == Some(true) {
+            self.wrong.insert(Wrong::BegunAfterStop);
+        }
+        let is_rollback = |entry: &Entry| matches!(entry.what, What::Move { to: ActionState::RolledBack, .. });
+        if self.log.iter().any(is_rollback) && !self.log.iter().any(|entry| switches(entry).is_some()) {
+            self.wrong.insert(Wrong::DoneAgain);
+        }
+    }
+
+    /// A request reaches the target.
+    pub(super) fn arrive(&mut self, call: Call, is_answer_lost: bool, offers: &[Offer], rules: &Rules) {
+        let key = |call: &Call| (call.action, call.is_undo);
+        let is_known = self.effects.iter().any(|done| key(done) == key(&call));
+        let newest = self.effects.iter().map(|done| done.fence).max();
+        let is_overtaken =
+            newest.is_some_and(|newest| if rules.knows_keys { call.fence <= newest } else { call.fence < newest });
+        let is_taken = if is_known && rules.knows_keys {
+            true
+        } else if is_overtaken && rules.fences {
+            false
+        } else {
+            self.note_wrongs(&call, is_known, newest.is_some_and(|newest| call.fence < newest), offers, rules);
+            self.effects.push(call);
+            true
+        };
+        let actuator = &mut self.actuators[call.from];
+        if actuator.asked == Some(call) && !is_answer_lost {
+            actuator.asked = None;
+            self.answered(call, is_taken);
+        }
+    }
+
+    /// The answer of the target, or none in its time.
+    pub(super) fn answered(&mut self, call: Call, is_taken: bool) {
+        let actuator = &mut self.actuators[call.from];
+        match (call.is_undo, is_taken) {
+            (false, true) => actuator.write(call.action, ActionState::Applied, true),
+            (false, false) => actuator.write(call.action, ActionState::Failed, true),
+            (true, _) => {
+                actuator.taken.insert(call.action);
+            }
+        }
+    }
+
+    pub(super) fn time_out(&mut self, who: usize) {
+        let Some(call) = self.actuators[who].asked.take() else { return };
+        if call.is_undo {
+            // It is tried again with a later window.
+            let actuator = &mut self.actuators[who];
+            actuator.todo.retain(|action| *action != call.action);
+            actuator.unfinished.push(call.action);
+        } else {
+            self.answered(call, false);
+        }
+    }
+
+    fn note_wrongs(&mut self, call: &Call, is_known: bool, is_overtaken: bool, offers: &[Offer], rules: &Rules) {
+        let needed = if call.is_undo { ActionState::RolledBack } else { ActionState::Intended };
+        let is_intended = (0..=self.log.len()).any(|end| View::of(&self.log[..end]).states[call.action] == needed);
+        let offer = offers[call.action];
+        let automatic = call.is_automatic && !call.is_undo;
+        for (is_so, wrong) in [
+            (!is_intended, Wrong::EffectWithoutIntent),
+            (is_known, Wrong::DoubleEffect),
+            (is_overtaken && !is_known, Wrong::OvertakenEffect),
+            (automatic && !offer.is_reversible, Wrong::AutomaticIrreversible),
+            (automatic && offer.is_release && !offer.is_fresh, Wrong::ReleaseOnStaleModel),
+        ] {
+            if is_so {
+                self.wrong.insert(wrong);
+            }
+        }
+    }
+
+    /// The value at the target: the number of the action that set it, from 1; 0 before the first.
+    pub(super) fn value(&self) -> usize {
+        self.effects.iter().enumerate().fold(0, |value, (place, call)| {
+            if call.is_undo {
+                self.value_before(call.action, place).unwrap_or(value)
+            } else {
+                self.value_of(call.action)
+            }
+        })
+    }
+
+    fn value_of(&self, action: usize) -> usize {
+        action + 1
+    }
+
+    /// What stood there before the change of that action; none when it never came.
+    fn value_before(&self, action: usize, until: usize) -> Option<usize> {
+        let place = self.effects[..until].iter().position(|call| call.action == action && !call.is_undo)?;
+        let before = Self { effects: self.effects[..place].to_vec(), ..self.clone() };
+        Some(before.value())
+    }
+
+    /// Every action has ended, and the target stands where the record says.
+    pub(super) fn is_settled(&self, rules: &Rules) -> bool {
+        let view = View::of(&self.log);
+        let is_ended = |state: &ActionState| *state == ActionState::Unspecified || is_over(*state);
+        let is_undone = view.undone.iter().all(|action| self.value() != self.value_of(*action));
+        let is_finished = self.actuators.iter().all(|actuator| actuator.unfinished.is_empty());
+        view.states.iter().all(is_ended) && is_undone && is_finished
+    }
+}
+
+fn is_over(state: ActionState) -> bool {
+    headroom_actuator_decide::protocol::is_over(state)
+}
