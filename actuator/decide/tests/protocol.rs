@@ -13,7 +13,7 @@ mod protocol {
 
     use std::time::Duration;
 
-    use headroom_actuator_decide::protocol::{self, Standing, Step};
+    use headroom_actuator_decide::protocol::{self, Step};
     use headroom_actuator_decide::transition;
     use headroom_proto::v1::ActionState;
     use stateright::{Checker, HasDiscoveries, Model};

@@ -168,9 +168,7 @@ impl Model for Scenario {
             Property::always("every move is legal", |_, world| never(world, Wrong::IllegalMove)),
             Property::always(
                 "every action ends, and the target stands where the record says",
-                |model: &Self, world: &World| {
-                    !world.wrong.is_empty() || !model.is_quiet(world) || world.is_settled(&model.rules)
-                },
+                |model: &Self, world: &World| !world.wrong.is_empty() || !model.is_quiet(world) || world.is_settled(),
             ),
             Property::sometimes("an action is verified", |_, world: &World| {
                 world.log.iter().any(|entry| is_move_to(entry, headroom_proto::v1::ActionState::Verified))

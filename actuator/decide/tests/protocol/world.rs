@@ -271,13 +271,13 @@ impl World {
                 actuator.write(action, ActionState::Holding, true);
             }
             Step::Record(to) => actuator.write(action, to, true),
-            Step::Apply => self.ask(who, action, false, rules),
+            Step::Apply => self.ask(who, action, false),
             // Later rollbacks do not overtake one that the target has not taken.
             Step::Undo if !actuator.unfinished.is_empty() => {
                 actuator.todo.remove(0);
                 actuator.unfinished.push(action);
             }
-            Step::Undo if !actuator.taken.contains(&action) => self.ask(who, action, true, rules),
+            Step::Undo if !actuator.taken.contains(&action) => self.ask(who, action, true),
             Step::AskPolicy | Step::Measure | Step::Undo | Step::Rest => {
                 actuator.todo.remove(0);
             }
@@ -313,7 +313,7 @@ impl World {
         }
     }
 
-    fn ask(&mut self, who: usize, action: usize, is_undo: bool, rules: &Rules) {
+    fn ask(&mut self, who: usize, action: usize, is_undo: bool) {
         let view = &self.actuators[who].view;
         let call =
             Call { action, is_undo, fence: view.permits[action], from: who, is_automatic: view.is_automatic[action] };
@@ -351,7 +351,7 @@ impl World {
         } else if is_overtaken && rules.fences {
             false
         } else {
-            self.note_wrongs(&call, is_known, newest.is_some_and(|newest| call.fence < newest), offers, rules);
+            self.note_wrongs(&call, is_known, newest.is_some_and(|newest| call.fence < newest), offers);
             self.effects.push(call);
             true
         };
@@ -386,7 +386,7 @@ impl World {
         }
     }
 
-    fn note_wrongs(&mut self, call: &Call, is_known: bool, is_overtaken: bool, offers: &[Offer], rules: &Rules) {
+    fn note_wrongs(&mut self, call: &Call, is_known: bool, is_overtaken: bool, offers: &[Offer]) {
         let needed = if call.is_undo { ActionState::RolledBack } else { ActionState::Intended };
         let is_intended = (0..=self.log.len()).any(|end| View::of(&self.log[..end]).states[call.action] == needed);
         let offer = offers[call.action];
@@ -427,7 +427,7 @@ impl World {
     }
 
     /// Every action has ended, and the target stands where the record says.
-    pub(super) fn is_settled(&self, rules: &Rules) -> bool {
+    pub(super) fn is_settled(&self) -> bool {
         let view = View::of(&self.log);
         let is_ended = |state: &ActionState| *state == ActionState::Unspecified || is_over(*state);
         let is_undone = view.undone.iter().all(|action| self.value() != self.value_of(*action));
