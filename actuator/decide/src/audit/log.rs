@@ -44,7 +44,7 @@ impl Entry {
     pub fn fields(&self) -> Result<Value, String> {
         fn read<M: Message + Default + Serialize>(bytes: &[u8]) -> Result<Value, String> {
             let message = M::decode(bytes).map_err(|error| error.to_string())?;
-            serde_json::to_value(message).map_err(|error| error.to_string())
+            serde_json::to_value(message).map(exact).map_err(|error| error.to_string())
         }
         match self.message.as_str() {
             "ActionRecord" => read::<ActionRecord>(&self.value),
@@ -54,6 +54,16 @@ impl Entry {
             "Approval" => read::<Approval>(&self.value),
             _ => Ok(Value::Null),
         }
+    }
+}
+
+/// With numbers that are not whole as text: a reader of JSON may round them, and a line must be written again as it was.
+fn exact(value: Value) -> Value {
+    match value {
+        Value::Number(number) if number.is_f64() => Value::String(number.to_string()),
+        Value::Array(values) => values.into_iter().map(exact).collect(),
+        Value::Object(fields) => fields.into_iter().map(|(name, value)| (name, exact(value))).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value,
     }
 }
 
