@@ -220,6 +220,8 @@ impl Headroom {
         }
         #[cfg(feature = "embedded-broker")]
         if let Some(embedded) = self.embedded.take() {
+            // Their clients would complain of a broker that is gone.
+            self.stages = Stages::default();
             embedded.stop().await;
         }
         outcome

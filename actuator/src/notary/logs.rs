@@ -1,19 +1,16 @@
 //! The logs as the topics hold them: the records, and the leaves and checkpoints that were signed.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use headroom_actuator_decide::audit::log::{Entry, LogView};
 use headroom_actuator_decide::audit::merkle::{Hash, Tree};
 use headroom_actuator_decide::audit::note::Checkpoint;
-use headroom_ingest_broker::{Broker, BrokerError, Received, Start};
+use headroom_ingest_broker::{Broker, BrokerError, Received};
 use headroom_proto::headers;
 use headroom_proto::topics::Topic;
 use headroom_proto::v1::LogCheckpoint;
 use prost::Message;
 
-const POLL: Duration = Duration::from_millis(200);
-const MAX_POLL_RECORDS: usize = 1_000;
 /// The topics of the record.
 const LOGGED: [Topic; 3] = [Topic::Actions, Topic::Plans, Topic::Outcomes];
 
@@ -87,11 +84,11 @@ pub(crate) async fn read(broker: &Broker, name: &str) -> Result<Read, BrokerErro
     let mut read = Read::default();
     let mut checkpoints: Vec<Received> = Vec::new();
     for (partition, low, high) in broker.ends(Topic::Checkpoints).await? {
-        checkpoints.extend(range(broker, Topic::Checkpoints, partition, low, high).await?);
+        checkpoints.extend(broker.read(Topic::Checkpoints, partition, low..high).await?);
     }
     for topic in LOGGED {
         for (partition, low, high) in broker.ends(topic).await? {
-            let records = range(broker, topic, partition, low, high).await?;
+            let records = broker.read(topic, partition, low..high).await?;
             let entries = records.iter().map(entry).collect();
             read.held.push(Held {
                 origin: origin(name, topic, partition),
@@ -189,33 +186,12 @@ pub(crate) async fn new_records(broker: &Broker, logs: &Logs, name: &str) -> Res
             if from >= high {
                 continue;
             }
-            let records = range(broker, topic, partition, from, high).await?;
+            let records = broker.read(topic, partition, from..high).await?;
             let entries = records.iter().map(entry).collect();
             found.push(Held { origin, topic, partition, from_offset: from, entries });
         }
     }
     Ok(found)
-}
-
-/// The records of these offsets.
-async fn range(
-    broker: &Broker,
-    topic: Topic,
-    partition: i32,
-    from: i64,
-    end: i64,
-) -> Result<Vec<Received>, BrokerError> {
-    let mut records: Vec<Received> = Vec::new();
-    if from >= end {
-        return Ok(records);
-    }
-    let consumer = broker.consumer("headroom-audit")?;
-    consumer.assign(&[(topic, partition, Start::Offset(from))]).await?;
-    while records.last().is_none_or(|last| last.offset + 1 < end) {
-        records.extend(consumer.poll(MAX_POLL_RECORDS, POLL).await?);
-    }
-    records.retain(|record| record.offset < end);
-    Ok(records)
 }
 
 fn entry(record: &Received) -> Entry {

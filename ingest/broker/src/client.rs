@@ -123,26 +123,27 @@ impl Broker {
         self.read(topic, partition, from..high).await
     }
 
-    /// The records of a range of offsets that the partition holds.
-    pub(crate) async fn read(
-        &self,
-        topic: Topic,
-        partition: i32,
-        offsets: Range<i64>,
-    ) -> Result<Vec<Received>, BrokerError> {
+    /// The records of a range of offsets, all of which the partition must hold.
+    ///
+    /// # Errors
+    /// When the broker gives nothing for as long as a question may take.
+    pub async fn read(&self, topic: Topic, partition: i32, offsets: Range<i64>) -> Result<Vec<Received>, BrokerError> {
         let mut records = Vec::new();
         if offsets.is_empty() {
             return Ok(records);
         }
         let consumer = self.consumer("headroom-tail")?;
         consumer.begin_at(&[(topic, partition, Offset::Offset(offsets.start))])?;
-        let deadline = Instant::now() + self.timeout();
+        let mut progress = Instant::now();
         while records.last().is_none_or(|last: &Received| last.offset + 1 < offsets.end) {
-            records.extend(consumer.poll(TAIL_RECORDS, TAIL_WAIT).await?);
-            if Instant::now() > deadline {
+            let more = consumer.poll(TAIL_RECORDS, TAIL_WAIT).await?;
+            if !more.is_empty() {
+                progress = Instant::now();
+            } else if progress.elapsed() > self.timeout() {
                 let timed_out = KafkaError::Global(RDKafkaErrorCode::OperationTimedOut);
                 return Err(self.error(&format!("reading {}/{partition}", topic.name()), timed_out));
             }
+            records.extend(more);
         }
         records.retain(|record| offsets.contains(&record.offset));
         Ok(records)
