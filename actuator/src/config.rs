@@ -67,6 +67,10 @@ pub struct ActuatorConfig {
     pub hold: Span,
     /// What tells a harmful change from a harmless one.
     pub verify: VerifyConfig,
+    /// Wall time for which a change is asked for again whose answer was lost; then it has failed as not known, and
+    /// automation of its workload pauses.
+    #[serde(with = "span_text")]
+    pub answer_within: Span,
     /// Wall time that a decision waits for its forecast before the guard decides alone.
     #[serde(with = "span_text")]
     pub forecast_patience: Span,
@@ -99,6 +103,7 @@ impl Default for ActuatorConfig {
             approval_ttl: Span::from_hours(1),
             hold: Span::from_hours(1),
             verify: VerifyConfig::default(),
+            answer_within: Span::from_mins(2),
             forecast_patience: Span::from_secs(30),
             kept_records: 2_000,
             max_poll_records: 500,
@@ -119,6 +124,9 @@ impl ActuatorConfig {
         }
         if self.window_size.micros() < 1_000_000 || self.hold.micros() < self.window_size.micros() {
             problems.push("`hold` must not be shorter than `window_size`, which must be a second or more".to_owned());
+        }
+        if self.answer_within.micros() <= 0 || self.answer_within > Span::from_hours(1) {
+            problems.push("`answer_within` must be positive, and an hour at the most".to_owned());
         }
         if self.kept_records == 0 || self.max_poll_records == 0 {
             problems.push("`kept_records` and `max_poll_records` must be positive".to_owned());

@@ -14,6 +14,7 @@ mod foreign;
 mod governance;
 mod learn;
 mod recover;
+mod settle;
 mod standing;
 mod undo;
 mod verify;
@@ -48,6 +49,7 @@ use crate::{ActuatorConfig, ActuatorError, Targets};
 pub(crate) use board::Board;
 pub(crate) use commands::Command;
 pub(crate) use recover::all;
+pub(crate) use settle::Unsure;
 use verify::values_of;
 
 const POLL: Duration = Duration::from_millis(20);
@@ -282,6 +284,7 @@ impl ActuatorService {
         loop {
             match next(&consumer, &mut commands, &shutdown, work.config.max_poll_records).await? {
                 Event::Records(records) => {
+                    work.settle().await?;
                     handle.update(|status| status.records_in += u64::try_from(records.len()).unwrap_or(0));
                     for record in records {
                         work.take_in(record);

@@ -7,6 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use async_trait::async_trait;
+use headroom_actuator_decide::protocol::Reply;
 use headroom_proto::EventTime;
 
 /// The place of a change in its workload's record: when it was decided, then the number of the move that permits it.
@@ -121,6 +122,17 @@ impl Fault {
         match self {
             Self::Away | Self::Slow | Self::HalfDone | Self::NotChanged => true,
             Self::Fenced | Self::Refused => false,
+        }
+    }
+}
+
+impl TargetError {
+    /// What is known of the change then. One that was not known before stays so while the target is away.
+    pub(crate) fn reply(&self, was_unknown: bool) -> Reply {
+        match self.fault {
+            Fault::Slow | Fault::HalfDone => Reply::Unknown,
+            Fault::Away if was_unknown => Reply::Unknown,
+            Fault::Away | Fault::NotChanged | Fault::Fenced | Fault::Refused => Reply::NotDone,
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::TargetState;
 use crate::course::Course;
+use crate::service::Unsure;
 
 /// Who has permitted what no person has.
 pub(crate) const POLICY: &str = "policy";
@@ -33,6 +34,8 @@ pub(crate) struct Workload {
     decisions: BTreeMap<String, Vec<PolicyDecision>>,
     /// Rollbacks that the target has not taken yet, in the order in which it is to take them.
     pub(crate) unfinished: VecDeque<ActionRecord>,
+    /// The change that may have happened: nothing is decided until that is known.
+    pub(crate) unsure: Option<Unsure>,
     pub(crate) last_change: EventTime,
     /// The actions that were rolled back since one was applied, in order.
     undone: Vec<String>,
@@ -113,6 +116,7 @@ impl Workload {
             left: None,
             decisions: BTreeMap::new(),
             unfinished: VecDeque::new(),
+            unsure: None,
             last_change: EventTime::MIN,
             undone: Vec::new(),
             last_decided: EventTime::MIN,
@@ -177,6 +181,9 @@ impl Workload {
             | ActionState::Paused
             | ActionState::Superseded => None,
         };
+        if record.state() != ActionState::Intended {
+            self.unsure = self.unsure.take().filter(|unsure| unsure.action_id != record.action_id);
+        }
         if record.state() == ActionState::Failed {
             // It may have had an effect all the same.
             self.commanded = None;
@@ -288,6 +295,9 @@ impl Workload {
 
     /// The earliest window that waits for a decision, when its forecast is there or will not come.
     pub(crate) fn due(&mut self, patience: std::time::Duration) -> Option<(EventTime, f64, Option<Forecast>)> {
+        if self.unsure.is_some() {
+            return None;
+        }
         let (end_us, (load, came)) = self.windows.first_key_value().map(|(end, window)| (*end, *window))?;
         let has_forecast = self.forecasts.contains_key(&end_us);
         let passed = self.forecasts.last_key_value().is_some_and(|(origin, _)| *origin > end_us);

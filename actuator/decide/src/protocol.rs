@@ -57,6 +57,28 @@ pub enum Finding {
     Harmful,
 }
 
+/// What is known of a change after the target was asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It has happened.
+    Done,
+    /// It has not, and will not.
+    NotDone,
+    /// The answer was lost, or the change was left half done.
+    Unknown,
+}
+
+/// What follows from a reply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Settling {
+    /// Make this move.
+    Record(ActionState),
+    /// Ask again under the same key: the target finds what it has done, and finishes what it has begun.
+    AskAgain,
+    /// Nobody can tell: automation of the workload pauses, and then the action has failed.
+    GiveUp,
+}
+
 /// The next step. Automation that is stopped begins no effect, also one whose intent was on the record already: whether
 /// it has happened is not known then, so it has failed. A rollback on the record is carried out in any case.
 #[must_use]
@@ -79,6 +101,17 @@ pub fn next_step(standing: Standing) -> Step {
         | ActionState::Verified
         | ActionState::Failed
         | ActionState::Superseded => Step::Rest,
+    }
+}
+
+/// What follows from the target's reply. An effect that may have happened is settled before anything else is decided.
+#[must_use]
+pub fn replied(reply: Reply, has_time: bool) -> Settling {
+    match reply {
+        Reply::Done => Settling::Record(ActionState::Applied),
+        Reply::NotDone => Settling::Record(ActionState::Failed),
+        Reply::Unknown if has_time => Settling::AskAgain,
+        Reply::Unknown => Settling::GiveUp,
     }
 }
 
@@ -139,6 +172,13 @@ mod tests {
                 }
                 let begins = matches!(step, Step::Apply | Step::Record(ActionState::Intended));
                 assert!(!(begins && is_automatic && is_stopped), "{state:?} begins an effect although it is stopped");
+            }
+        }
+        for has_time in [true, false] {
+            for reply in [Reply::Done, Reply::NotDone, Reply::Unknown] {
+                if let Settling::Record(to) = replied(reply, has_time) {
+                    transition::check(ActionState::Intended, to).expect("legal");
+                }
             }
         }
         for (finding, is_stopped) in [Finding::Held, Finding::NotThere, Finding::Harmful].map(|f| (f, false)) {

@@ -13,7 +13,7 @@ mod protocol {
 
     use std::time::Duration;
 
-    use headroom_actuator_decide::protocol::{self, Step};
+    use headroom_actuator_decide::protocol::{self, Reply, Settling, Step};
     use headroom_actuator_decide::transition;
     use headroom_proto::v1::ActionState;
     use stateright::{Checker, HasDiscoveries, Model};
@@ -123,8 +123,24 @@ mod protocol {
         breaks(broken(&faults, |r| r.next_step = broken_step!(Intended => Step::Rest)), ENDS);
         breaks(broken(&faults, |r| r.next_step = broken_step!(RolledBack => Step::Rest)), ENDS);
         breaks(broken(&faults, |r| r.next_step = broken_step!(Holding => Step::Undo)), NO_INTENT);
+        let forgets: fn(&mut Rules) = |rules| {
+            rules.replied = |reply, has_time| match reply {
+                Reply::Unknown => Settling::Record(ActionState::Failed),
+                Reply::Done | Reply::NotDone => protocol::replied(reply, has_time),
+            };
+        };
+        breaks(broken(&faults, forgets), "no effect is taken for failed");
+        let gives_up_at_large: fn(&mut Rules) = |rules| {
+            rules.replied = |reply, has_time| match protocol::replied(reply, has_time) {
+                Settling::GiveUp => Settling::Record(ActionState::Failed),
+                settling => settling,
+            };
+        };
+        breaks(broken(&faults, gives_up_at_large), "no effect is taken for failed");
         breaks(broken(&faults, |r| r.knows_keys = false), "no double effect");
-        breaks(broken(&faults, |r| r.fences = false), "no overtaken effect");
+        // A request that is late arrives behind the undoing of its change.
+        let undone = scenario(1, &[RAISE], &[Wish::RollBack(0)], (0, 1, 0));
+        breaks(broken(&undone, |r| r.fences = false), "no overtaken effect");
 
         let everything: fn(&mut Rules) = |rules| rules.permits.iter_mut().for_each(|(_, _, allowed)| *allowed = true);
         let alone = |offer: Offer| scenario(1, &[offer], &[], (0, 0, 0));

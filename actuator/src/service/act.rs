@@ -187,8 +187,10 @@ impl Work {
                     }
                     let reason = if to == ActionState::Intended {
                         format!("{} -> {} units", action.units_before, action.units_after)
+                    } else if to == ActionState::Failed {
+                        self.told_of_stop(&action, at).await
                     } else {
-                        "automation was stopped; if it had begun, it may have had an effect all the same".to_owned()
+                        "automation was stopped".to_owned()
                     };
                     self.advance(&action, to, at, "actuator", reason)?;
                     self.flush().await?;
@@ -229,7 +231,7 @@ impl Work {
     async fn apply(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
         let applied = match self.ask(action, None, at).await {
             Ok(applied) => applied,
-            Err(error) => return self.advance(action, ActionState::Failed, at, "actuator", error.to_string()),
+            Err(error) => return self.not_taken(action, &error, at).await,
         };
         self.counters.actions.inc();
         let reason = format!("the target has taken the change: {} -> {}", applied.before, applied.after);

@@ -7,6 +7,7 @@ mod foreign;
 mod ground;
 mod kill;
 mod limits;
+mod lost;
 mod notices;
 mod people;
 mod planning;

@@ -29,6 +29,7 @@ pub(super) enum Event {
     Expire(usize),
     Measure { who: usize, finding: Finding },
     Retry(usize),
+    GiveUp(usize),
     Arrive { call: Call, is_answer_lost: bool, comes_again: bool },
     Drop(Call),
     TimeOut(usize),
@@ -55,6 +56,9 @@ impl Scenario {
         if actuator.can_retry() {
             events.push(Event::Retry(who));
         }
+        if actuator.is_unsure() {
+            events.push(Event::GiveUp(who));
+        }
         if !actuator.is_idle() {
             return;
         }
@@ -62,6 +66,9 @@ impl Scenario {
             events.push(Event::Window(who));
         }
         events.extend((0..world.wishes.len()).map(|wish| Event::Hear { who, wish }));
+        if actuator.is_unsure() {
+            return;
+        }
         if actuator.view.find(self.rules.is_waiting).is_some() {
             events.push(Event::Expire(who));
         }
@@ -130,6 +137,7 @@ impl Model for Scenario {
             Event::Expire(who) => world.expire(who, &self.rules),
             Event::Measure { who, finding } => world.measure(who, finding, &self.rules),
             Event::Retry(who) => world.retry(who),
+            Event::GiveUp(who) => world.give_up(who, &self.rules),
             Event::Arrive { call, is_answer_lost, comes_again } => {
                 if comes_again {
                     world.faults.repeats -= 1;
@@ -139,7 +147,7 @@ impl Model for Scenario {
                 world.arrive(call, is_answer_lost, &self.offers, &self.rules);
                 if is_answer_lost {
                     world.faults.losses -= 1;
-                    world.time_out(call.from);
+                    world.time_out(call.from, &self.rules);
                 }
             }
             Event::Drop(call) => {
@@ -147,7 +155,7 @@ impl Model for Scenario {
             }
             Event::TimeOut(who) => {
                 world.faults.losses -= 1;
-                world.time_out(who);
+                world.time_out(who, &self.rules);
             }
         }
         (world != *last).then_some(world)
@@ -166,6 +174,7 @@ impl Model for Scenario {
             Property::always("nothing begins once it is stopped", |_, world| never(world, Wrong::BegunAfterStop)),
             Property::always("nothing rolled back is done again", |_, world| never(world, Wrong::DoneAgain)),
             Property::always("every move is legal", |_, world| never(world, Wrong::IllegalMove)),
+            Property::always("no effect is taken for failed", |_, world| never(world, Wrong::Forgotten)),
             Property::always(
                 "every action ends, and the target stands where the record says",
                 |model: &Self, world: &World| !world.wrong.is_empty() || !model.is_quiet(world) || world.is_settled(),

@@ -1,7 +1,7 @@
 //! The rules that are checked: those of the program, and each of them broken.
 
 use headroom_actuator_decide::policy::{self, Policy, Question};
-use headroom_actuator_decide::protocol::{self, Finding, Standing, Step};
+use headroom_actuator_decide::protocol::{self, Finding, Reply, Settling, Standing, Step};
 use headroom_actuator_decide::transition;
 use headroom_proto::v1::ActionState;
 
@@ -24,6 +24,7 @@ pub(super) const RAISE: Offer = Offer { is_release: false, is_fresh: true, is_re
 #[derive(Clone)]
 pub(super) struct Rules {
     pub(super) next_step: fn(Standing) -> Step,
+    pub(super) replied: fn(Reply, bool) -> Settling,
     pub(super) found: fn(Finding, bool) -> ActionState,
     pub(super) is_legal: fn(ActionState, ActionState) -> bool,
     pub(super) is_waiting: fn(ActionState) -> bool,
@@ -54,6 +55,7 @@ impl Rules {
         assert!(permits.iter().any(|(_, _, allowed)| *allowed), "the policies permit nothing: is the question right?");
         Self {
             next_step: protocol::next_step,
+            replied: protocol::replied,
             found: protocol::found,
             is_legal: |from, to| transition::check(from, to).is_ok(),
             is_waiting: protocol::is_waiting,

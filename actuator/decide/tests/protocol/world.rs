@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use headroom_actuator_decide::protocol::{Finding, Standing, Step};
+use headroom_actuator_decide::protocol::{Finding, Reply, Settling, Standing, Step};
 use headroom_actuator_decide::transition;
 use headroom_proto::v1::ActionState;
 
@@ -41,6 +41,8 @@ pub(super) enum Wrong {
     BegunAfterStop,
     DoneAgain,
     IllegalMove,
+    /// An action has failed although it has its effect, and nothing was stopped.
+    Forgotten,
 }
 
 /// What may still go wrong.
@@ -64,6 +66,8 @@ pub(super) struct Actuator {
     outbox: Vec<What>,
     todo: Vec<usize>,
     asked: Option<Call>,
+    /// It was asked for, and nobody knows whether it has happened.
+    unsure: Option<usize>,
     decided: usize,
     unfinished: Vec<usize>,
     taken: BTreeSet<usize>,
@@ -89,6 +93,7 @@ impl Actuator {
             outbox: Vec::new(),
             todo: Vec::new(),
             asked: None,
+            unsure: None,
             decided: 0,
             unfinished: Vec::new(),
             taken: BTreeSet::new(),
@@ -109,11 +114,15 @@ impl Actuator {
     }
 
     pub(super) fn can_decide(&self, windows: usize) -> bool {
-        self.is_idle() && self.decided < windows
+        self.is_idle() && self.unsure.is_none() && self.decided < windows
     }
 
     pub(super) fn can_retry(&self) -> bool {
-        self.is_idle() && !self.unfinished.is_empty()
+        self.is_idle() && !(self.unfinished.is_empty() && self.unsure.is_none())
+    }
+
+    pub(super) fn is_unsure(&self) -> bool {
+        self.is_idle() && self.unsure.is_some()
     }
 
     fn write(&mut self, action: usize, to: ActionState, by_itself: bool) {
@@ -171,6 +180,7 @@ impl World {
 
     pub(super) fn retry(&mut self, who: usize) {
         let actuator = &mut self.actuators[who];
+        actuator.todo.extend(actuator.unsure.take());
         let unfinished = std::mem::take(&mut actuator.unfinished);
         actuator.todo.extend(unfinished.into_iter().filter(|action| actuator.view.undone.contains(action)));
     }
@@ -303,6 +313,9 @@ impl World {
             }
             sequence += 1;
         }
+        if let What::Move { action, .. } = what {
+            actuator.unsure = actuator.unsure.filter(|unsure| *unsure != action);
+        }
         let entry = Entry { writer: who, sequence, follows: actuator.view.head, at: actuator.decided, what };
         actuator.view.take(&entry, place);
         self.log.push(entry);
@@ -310,6 +323,29 @@ impl World {
             if transition::check(truth.states[action], to).is_err() {
                 self.wrong.insert(Wrong::IllegalMove);
             }
+            if (truth.states[action], to) == (ActionState::Intended, ActionState::Failed) {
+                self.note_forgotten(action);
+            }
+        }
+    }
+
+    /// What has failed has no effect, or automation was stopped before.
+    fn note_forgotten(&mut self, action: usize) {
+        let moves = self.log.iter().enumerate().filter_map(|(place, entry)| match entry.what {
+            What::Move { action: of, to, .. } if of == action => Some((place, to)),
+            What::Move { .. } | What::Switch { .. } => None,
+        });
+        let mut is_next = false;
+        let failing = moves.filter(|(_, to)| {
+            let is_failing = is_next && *to == ActionState::Failed;
+            is_next = *to == ActionState::Intended;
+            is_failing
+        });
+        let Some((place, _)) = failing.last() else { return };
+        let is_stop = |entry: &Entry| matches!(entry.what, What::Switch { is_stopped: true });
+        let has_effect = self.effects.iter().any(|call| call.action == action && !call.is_undo);
+        if has_effect && !self.log[..place].iter().any(is_stop) {
+            self.wrong.insert(Wrong::Forgotten);
         }
     }
 
@@ -353,28 +389,46 @@ impl World {
         } else {
             self.note_wrongs(&call, is_known, newest.is_some_and(|newest| call.fence < newest), offers);
             self.effects.push(call);
+            if !call.is_undo {
+                self.note_forgotten(call.action);
+            }
             true
         };
         let actuator = &mut self.actuators[call.from];
         if actuator.asked == Some(call) && !is_answer_lost {
             actuator.asked = None;
-            self.answered(call, is_taken);
-        }
-    }
-
-    /// The answer of the target, or none in its time.
-    pub(super) fn answered(&mut self, call: Call, is_taken: bool) {
-        let actuator = &mut self.actuators[call.from];
-        match (call.is_undo, is_taken) {
-            (false, true) => actuator.write(call.action, ActionState::Applied, true),
-            (false, false) => actuator.write(call.action, ActionState::Failed, true),
-            (true, _) => {
+            if call.is_undo {
                 actuator.taken.insert(call.action);
+            } else {
+                let reply = if is_taken { Reply::Done } else { Reply::NotDone };
+                self.settle(call.from, call.action, (rules.replied)(reply, true));
             }
         }
     }
 
-    pub(super) fn time_out(&mut self, who: usize) {
+    fn settle(&mut self, who: usize, action: usize, settling: Settling) {
+        let actuator = &mut self.actuators[who];
+        match settling {
+            Settling::Record(to) => actuator.write(action, to, true),
+            Settling::AskAgain => {
+                actuator.todo.retain(|driven| *driven != action);
+                actuator.unsure = Some(action);
+            }
+            Settling::GiveUp => {
+                actuator.outbox.push(What::Switch { is_stopped: true });
+                actuator.write(action, ActionState::Failed, true);
+            }
+        }
+    }
+
+    /// The time for asking again is over.
+    pub(super) fn give_up(&mut self, who: usize, rules: &Rules) {
+        if let Some(action) = self.actuators[who].unsure.take() {
+            self.settle(who, action, (rules.replied)(Reply::Unknown, false));
+        }
+    }
+
+    pub(super) fn time_out(&mut self, who: usize, rules: &Rules) {
         let Some(call) = self.actuators[who].asked.take() else { return };
         if call.is_undo {
             // It is tried again with a later window.
@@ -382,7 +436,7 @@ impl World {
             actuator.todo.retain(|action| *action != call.action);
             actuator.unfinished.push(call.action);
         } else {
-            self.answered(call, false);
+            self.settle(who, call.action, (rules.replied)(Reply::Unknown, true));
         }
     }
 

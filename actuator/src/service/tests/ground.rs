@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
@@ -54,6 +54,8 @@ pub(super) struct Watched {
     broker: Broker,
     refuses: AtomicBool,
     away: AtomicBool,
+    /// Answers that get lost from now on.
+    losing: AtomicUsize,
     asked: Mutex<Vec<Asked>>,
 }
 
@@ -95,6 +97,7 @@ impl Ground {
             broker: broker.clone(),
             refuses: AtomicBool::new(false),
             away: AtomicBool::new(false),
+            losing: AtomicUsize::new(0),
             asked: Mutex::default(),
         });
         let producer = broker.producer().expect("a producer");
@@ -308,6 +311,11 @@ impl Watched {
         self.away.store(away, Ordering::SeqCst);
     }
 
+    /// Does what it is asked, and lets that many answers get lost.
+    pub(super) fn lose(&self, answers: usize) {
+        self.losing.store(answers, Ordering::SeqCst);
+    }
+
     /// What it was asked, repeats included, in order.
     pub(super) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -344,7 +352,13 @@ impl Target for Watched {
             let (target, problem) = (self.name().to_owned(), "told to refuse".to_owned());
             return Err(TargetError { target, fault: Fault::Away, problem });
         }
-        self.inner.apply(request).await
+        let applied = self.inner.apply(request).await?;
+        let is_lost = self.losing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
+        if is_lost {
+            let (target, problem) = (self.name().to_owned(), "the connection was cut".to_owned());
+            return Err(TargetError { target, fault: Fault::Slow, problem });
+        }
+        Ok(applied)
     }
 
     async fn observe(&self, workload: &str, at: EventTime) -> Result<TargetState, TargetError> {
