@@ -6,7 +6,7 @@ use anyhow::Context;
 use axum::Router;
 use clap::Args;
 use headroom_actuator::targets::simulated::SimulatedTarget;
-use headroom_actuator::{ActuatorError, ActuatorHandle, ActuatorService};
+use headroom_actuator::{ActuatorError, ActuatorHandle, ActuatorService, Membership as Turns};
 use headroom_forecaster::{ForecasterHandle, ForecasterService};
 use headroom_ingest::collect::replay::{ReplayError, ReplayGate, ReplayHandle, ReplayService};
 use headroom_ingest::collect::signals::SignalEntry;
@@ -320,7 +320,10 @@ impl Ground<'_> {
         let made = self.metrics.register(|registry| {
             ActuatorService::new(config, self.broker.clone(), self.clock.clone(), targets, registry)
         });
-        made.map_err(|error| match error {
+        // Over a broker of its own nobody else can be waiting.
+        let is_shared = self.config.broker.bootstrap_servers.is_some();
+        let membership = if is_shared { Turns::Group } else { Turns::Alone };
+        made.map(|(service, handle)| (service.with_membership(membership), handle)).map_err(|error| match error {
             ActuatorError::Key { .. } => UserError::new(error.to_string()),
             other => anyhow::Error::new(other).context("the actuator"),
         })

@@ -71,6 +71,10 @@ pub struct ActuatorConfig {
     /// automation of its workload pauses.
     #[serde(with = "span_text")]
     pub answer_within: Span,
+    /// This actuator's name among those that stand by for each other, when it has a lasting one: it has its turn again at
+    /// once when it comes back within `session.timeout.ms`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<String>,
     /// Wall time that a decision waits for its forecast before the guard decides alone.
     #[serde(with = "span_text")]
     pub forecast_patience: Span,
@@ -104,6 +108,7 @@ impl Default for ActuatorConfig {
             hold: Span::from_hours(1),
             verify: VerifyConfig::default(),
             answer_within: Span::from_mins(2),
+            instance: None,
             forecast_patience: Span::from_secs(30),
             kept_records: 2_000,
             max_poll_records: 500,

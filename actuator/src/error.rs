@@ -36,6 +36,12 @@ pub enum ActuatorError {
         /// What is wrong.
         problem: String,
     },
+    /// Another actuator acts now.
+    #[error("{by} acts now")]
+    Succeeded {
+        /// Its name on the record.
+        by: String,
+    },
     /// The topics do not hold what was signed.
     #[error(
         "the record of actions does not hold: {0}; nothing is done on such a record: `headroom audit verify` on an \

@@ -2,7 +2,7 @@
 
 use headroom_ingest_broker::Record;
 use headroom_proto::topics::Topic;
-use headroom_proto::v1::{ActionRecord, Approval, Outcome, Plan, StageMove, Switch};
+use headroom_proto::v1::{ActionRecord, Approval, Outcome, Plan, StageMove, Switch, Term};
 use headroom_proto::{EventTime, headers};
 use prost::Message;
 
@@ -18,8 +18,9 @@ pub(crate) fn action(action: &ActionRecord) -> Record {
 
 /// A switch; one for all workloads goes under the empty key. Producers scatter empty keys over the partitions, and
 /// switches must stay in order: it names its partition.
-pub(crate) fn switch(switch: &Switch) -> Record {
+pub(crate) fn switch(switch: &Switch, writer: &str) -> Record {
     let record = record(Topic::Actions, &switch.workload, "Switch", switch.at_us, switch);
+    let record = record.header(headers::WRITER, writer.to_owned());
     if switch.workload.is_empty() { record.partition(0) } else { record }
 }
 
@@ -31,6 +32,11 @@ pub(crate) fn approval(approval: &Approval) -> Record {
 /// A stage that was earned or lost.
 pub(crate) fn stage(moved: &StageMove) -> Record {
     record(Topic::Actions, &moved.workload, "StageMove", moved.at_us, moved)
+}
+
+/// A term begins in a partition of the actions topic.
+pub(crate) fn term(term: &Term, partition: i32) -> Record {
+    record(Topic::Actions, "", "Term", term.at_us, term).partition(partition)
 }
 
 /// A measured outcome.

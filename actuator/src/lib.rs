@@ -25,5 +25,5 @@ pub use governance::ForeignChanges;
 pub use notary::AuditConfig;
 pub use notify::{NoticeKind, NotifyConfig, NotifyFormat};
 pub use routes::Targets;
-pub use service::{ActuatorHandle, ActuatorService};
+pub use service::{ActuatorHandle, ActuatorService, Membership};
 pub use target::{Applied, ApplyRequest, Fault, Fence, Target, TargetError, TargetState};

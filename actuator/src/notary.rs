@@ -8,7 +8,7 @@ mod logs;
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use headroom_actuator_decide::audit::note::{Checkpoint, Signer};
@@ -73,6 +73,7 @@ impl AuditConfig {
 pub(crate) struct NotaryHandle {
     requests: mpsc::Sender<oneshot::Sender<()>>,
     written: Arc<AtomicUsize>,
+    acts: Arc<AtomicBool>,
     pub(crate) signer: Arc<Signer>,
     pub(crate) name: String,
 }
@@ -81,6 +82,11 @@ impl NotaryHandle {
     /// So many records were written.
     pub(crate) fn wrote(&self, records: usize) {
         self.written.fetch_add(records, Ordering::Relaxed);
+    }
+
+    /// Whether its actuator acts; one that stands by signs nothing.
+    pub(crate) fn acts(&self, acts: bool) {
+        self.acts.store(acts, Ordering::Relaxed);
     }
 
     /// Returns when everything that is on the topics is covered by a checkpoint; none when the notary has ended.
@@ -99,6 +105,9 @@ pub(crate) struct Notary {
     logs: Logs,
     requests: mpsc::Receiver<oneshot::Sender<()>>,
     written: Arc<AtomicUsize>,
+    acts: Arc<AtomicBool>,
+    /// Another may have signed since.
+    is_behind: bool,
 }
 
 impl Notary {
@@ -110,12 +119,14 @@ impl Notary {
         let handle = NotaryHandle {
             requests: sender,
             written: Arc::default(),
+            acts: Arc::new(AtomicBool::new(true)),
             signer: Arc::clone(&signer),
             name: config.name.clone(),
         };
-        let written = Arc::clone(&handle.written);
-        let logs = Logs::default();
-        Ok(Some((Self { config: config.clone(), broker: broker.clone(), signer, logs, requests, written }, handle)))
+        let (written, acts) = (Arc::clone(&handle.written), Arc::clone(&handle.acts));
+        let (config, broker, logs) = (config.clone(), broker.clone(), Logs::default());
+        let notary = Self { config, broker, signer, logs, requests, written, acts, is_behind: false };
+        Ok(Some((notary, handle)))
     }
 
     /// Takes in what was signed before.
@@ -172,6 +183,14 @@ impl Notary {
     }
 
     async fn checkpoint(&mut self, producer: &Producer) -> Result<(), ActuatorError> {
+        if !self.acts.load(Ordering::Relaxed) {
+            self.is_behind = true;
+            return Ok(());
+        }
+        if self.is_behind {
+            self.open().await?;
+            self.is_behind = false;
+        }
         for held in logs::new_records(&self.broker, &self.logs, &self.config.name).await? {
             let mut tree = self.logs.tree(&held.origin);
             let from_index = tree.len();

@@ -16,6 +16,8 @@ mod learn;
 mod recover;
 mod settle;
 mod standing;
+mod term;
+mod turn;
 mod undo;
 mod verify;
 
@@ -50,6 +52,9 @@ pub(crate) use board::Board;
 pub(crate) use commands::Command;
 pub(crate) use recover::all;
 pub(crate) use settle::Unsure;
+pub(crate) use term::Successions;
+pub use turn::Membership;
+use turn::Turn;
 use verify::values_of;
 
 const POLL: Duration = Duration::from_millis(20);
@@ -84,7 +89,8 @@ pub struct ActuatorService {
     broker: Broker,
     clock: Clock,
     targets: Targets,
-    policy: Policy,
+    policy: Arc<Policy>,
+    membership: Membership,
     commands: mpsc::Receiver<Command>,
     handle: ActuatorHandle,
     notifier: Notifier,
@@ -105,8 +111,9 @@ struct Work {
     config: ActuatorConfig,
     clock: Clock,
     targets: Targets,
-    policy: Policy,
+    policy: Arc<Policy>,
     producer: Producer,
+    term: term::Term,
     counters: Counters,
     workloads: BTreeMap<String, Workload>,
     /// What is stopped.
@@ -185,7 +192,8 @@ impl ActuatorService {
         let (sender, commands) = mpsc::channel(MAX_COMMANDS);
         let status = StageStatus { stage: "actuate".to_owned(), ..StageStatus::default() };
         let (notifier, couriers) = Notifier::new(&config.notify, registry);
-        let board = Board::new(broker.clone(), clock.clone(), notifier.clone());
+        let holder = turn::holder(config.instance.as_deref());
+        let board = Board::new(broker.clone(), clock.clone(), notifier.clone(), holder);
         let (notary, notary_handle) = Notary::new(&config.audit, &broker)?.unzip();
         let status = Arc::new(Mutex::new(status));
         let handle = ActuatorHandle { commands: sender, board, status, broker: broker.clone(), notary: notary_handle };
@@ -195,7 +203,8 @@ impl ActuatorService {
             broker,
             clock,
             targets,
-            policy,
+            policy: Arc::new(policy),
+            membership: Membership::Alone,
             commands,
             handle: service_handle,
             notifier,
@@ -204,6 +213,13 @@ impl ActuatorService {
             counters,
         };
         Ok((service, handle))
+    }
+
+    /// With another way to its turn than being alone.
+    #[must_use]
+    pub fn with_membership(mut self, membership: Membership) -> Self {
+        self.membership = membership;
+        self
     }
 
     /// Runs until shutdown.
@@ -245,45 +261,49 @@ impl ActuatorService {
         outcome.and(signed)
     }
 
-    async fn actuate(self, shutdown: CancellationToken, told: CancellationToken) -> Result<(), ActuatorError> {
-        for courier in self.couriers {
+    /// Acts whenever it is its turn.
+    async fn actuate(mut self, shutdown: CancellationToken, told: CancellationToken) -> Result<(), ActuatorError> {
+        for courier in std::mem::take(&mut self.couriers) {
             tokio::spawn(courier.run(told.clone()));
         }
-        let (broker, handle, mut commands) = (self.broker.clone(), self.handle.clone(), self.commands);
-        let mut work = Work {
-            producer: broker.producer()?,
-            config: self.config,
-            clock: self.clock,
-            targets: self.targets,
-            policy: self.policy,
-            counters: self.counters,
-            workloads: BTreeMap::new(),
-            board: self.handle.board.clone(),
-            notifier: self.notifier,
-            tracks: BTreeMap::new(),
-            approvals: BTreeMap::new(),
-            began: VecDeque::new(),
-            decided_before: EventTime::MIN,
-            course_until: EventTime::MIN,
-            known_outcomes: BTreeSet::new(),
-            known_plans: BTreeSet::new(),
-            shards: BTreeMap::new(),
-            outbox: Vec::new(),
-            notary: handle.notary.clone(),
-            reached: None,
-            lessons: learn::Lessons::default(),
-            budget_log: budgets::BudgetLog::default(),
-        };
-        work.board.send_with(work.producer.clone()).await;
-        let targets = work.targets.clone();
+        let targets = self.targets.clone();
         tokio::spawn(async move { targets.probe().await });
-        let starts = work.recover(&broker).await?;
+        let waiting = shutdown.child_token();
+        let _ends_waiting = waiting.clone().drop_guard();
+        let mut turn = Turn::new(self.membership, &self.broker, self.config.instance.as_deref(), waiting)?;
+        let mut why = "another acts".to_owned();
+        self.handle.acts(false);
+        loop {
+            self.handle.update(|status| status.note = format!("stands by: {why}"));
+            if !turn::stand_by(&mut turn, &mut self.commands, &shutdown, &why).await {
+                return Ok(());
+            }
+            match self.act(&shutdown).await {
+                Err(ActuatorError::Succeeded { by }) => why = format!("{by} acts"),
+                ended => return ended,
+            }
+            tracing::warn!(why, "this actuator stands by");
+            self.handle.acts(false);
+        }
+    }
+
+    /// Acts for a term.
+    async fn act(&mut self, shutdown: &CancellationToken) -> Result<(), ActuatorError> {
+        let (broker, handle) = (self.broker.clone(), self.handle.clone());
+        let producer = broker.producer()?;
+        handle.board.begin().await;
+        handle.board.send_with(producer.clone()).await;
+        let (term, records) = term::Term::begin(&broker, &producer, handle.board.holder(), self.clock.now()).await?;
+        let mut work = Work::new(self, producer, term);
+        let starts = work.recover(&broker, records).await?;
         let consumer = broker.consumer("headroom-actuate")?;
         consumer.assign(&starts).await?;
+        handle.acts(true);
         handle.update(|status| status.state = StageState::Running);
         loop {
-            match next(&consumer, &mut commands, &shutdown, work.config.max_poll_records).await? {
+            match next(&consumer, &mut self.commands, shutdown, work.config.max_poll_records).await? {
                 Event::Records(records) => {
+                    work.listen().await?;
                     work.settle().await?;
                     handle.update(|status| status.records_in += u64::try_from(records.len()).unwrap_or(0));
                     for record in records {
@@ -321,6 +341,35 @@ async fn next(
 }
 
 impl Work {
+    /// One that knows nothing yet.
+    fn new(service: &ActuatorService, producer: Producer, term: term::Term) -> Self {
+        Self {
+            producer,
+            term,
+            config: service.config.clone(),
+            clock: service.clock.clone(),
+            targets: service.targets.clone(),
+            policy: Arc::clone(&service.policy),
+            counters: service.counters.clone(),
+            workloads: BTreeMap::new(),
+            board: service.handle.board.clone(),
+            notifier: service.notifier.clone(),
+            tracks: BTreeMap::new(),
+            approvals: BTreeMap::new(),
+            began: VecDeque::new(),
+            decided_before: EventTime::MIN,
+            course_until: EventTime::MIN,
+            known_outcomes: BTreeSet::new(),
+            known_plans: BTreeSet::new(),
+            shards: BTreeMap::new(),
+            outbox: Vec::new(),
+            notary: service.handle.notary.clone(),
+            reached: None,
+            lessons: learn::Lessons::default(),
+            budget_log: budgets::BudgetLog::default(),
+        }
+    }
+
     /// Files a record under its workload; what cannot be used is counted.
     fn take_in(&mut self, record: Received) {
         let taken =
@@ -419,6 +468,11 @@ impl ActuatorHandle {
     #[must_use]
     pub fn audit_grpc(&self) -> AuditServiceServer<AuditRpc> {
         AuditServiceServer::new(AuditRpc::new(self.broker.clone(), self.notary.clone()))
+    }
+
+    /// Whether this actuator acts, or stands by.
+    fn acts(&self, acts: bool) {
+        self.notary.iter().for_each(|notary| notary.acts(acts));
     }
 
     fn update(&self, change: impl FnOnce(&mut StageStatus)) {

@@ -16,6 +16,8 @@ pub const SHARD: &str = "headroom-shard";
 pub const SEQUENCE: &str = "headroom-seq";
 /// The protobuf message in the value: its name within `headroom.v1`, such as `ActionRecord`.
 pub const MESSAGE: &str = "headroom-message";
+/// The actuator that wrote a switch: it knows of its own.
+pub const WRITER: &str = "headroom-writer";
 /// Why a record is in the dead-letter topic.
 pub const DEAD_REASON: &str = "headroom-dead-reason";
 /// Where a dead letter came from: `<topic>/<partition>/<offset>`, or the entry point.

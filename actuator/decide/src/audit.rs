@@ -5,6 +5,7 @@ pub mod locate;
 pub mod log;
 pub mod merkle;
 pub mod note;
+pub mod succession;
 pub mod verify;
 
 use headroom_proto::v1::{ActionRecord, Plan};

@@ -8,7 +8,7 @@ use headroom_proto::{EventTime, headers, signal};
 use prost::Message;
 use serde_json::{Value, json};
 
-use crate::service::all;
+use crate::service::{Successions, all};
 
 /// What the topics hold.
 pub(super) struct Known {
@@ -19,7 +19,10 @@ pub(super) struct Known {
 
 impl Known {
     pub(super) async fn read(broker: &Broker) -> Result<Self, BrokerError> {
-        let moves = decoded(all(broker, Topic::Actions).await?, "ActionRecord");
+        let mut successions = Successions::default();
+        let mut actions = all(broker, Topic::Actions).await?;
+        actions.retain(|record| !successions.take(record) && is_counted(&successions, record));
+        let moves = decoded(actions, "ActionRecord");
         let plans = decoded(all(broker, Topic::Plans).await?, "Plan");
         let outcomes = decoded(all(broker, Topic::Outcomes).await?, "Outcome");
         Ok(Self { moves, plans, outcomes })
@@ -91,4 +94,10 @@ pub(super) async fn signals(broker: &Broker, plan: &Plan) -> Result<Vec<Signal>,
 fn decoded<M: Message + Default>(records: Vec<Received>, message: &str) -> Vec<M> {
     let of_it = records.iter().filter(|record| record.header(headers::MESSAGE) == Some(message));
     of_it.filter_map(|record| M::decode(&*record.value).ok()).collect()
+}
+
+/// A move of an actuator that had been succeeded is none.
+fn is_counted(successions: &Successions, record: &Received) -> bool {
+    record.header(headers::MESSAGE) != Some("ActionRecord")
+        || ActionRecord::decode(&*record.value).is_ok_and(|action| successions.counts(record, action.term))
 }

@@ -194,6 +194,7 @@ impl Work {
                     };
                     self.advance(&action, to, at, "actuator", reason)?;
                     self.flush().await?;
+                    self.confirm_term().await?;
                 }
                 Step::Apply => {
                     self.apply(&action, at).await?;
@@ -323,6 +324,7 @@ impl Work {
         reason: String,
     ) -> Result<(), ActuatorError> {
         let workload = super::workload_of(&mut self.workloads, &action.workload);
+        let action = &ActionRecord { term: self.term.number, ..action.clone() };
         match workload.moved(action, to, at, actor, reason) {
             Ok(record) => {
                 self.outbox.push(journal::action(&record));

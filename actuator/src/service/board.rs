@@ -30,6 +30,8 @@ struct Inner {
     broker: Broker,
     clock: Clock,
     notifier: Notifier,
+    /// Who writes.
+    holder: String,
     state: Mutex<State>,
     /// One switch at a time, so that the record has them in the order in which they counted.
     producer: Turn<Option<Producer>>,
@@ -41,12 +43,14 @@ struct State {
     stopped: BTreeMap<String, Switch>,
     /// What was switched since the start: it is newer than what the topic tells of the time before.
     touched: BTreeSet<String>,
+    /// Counts how often everything was forgotten, to be read again from the topic.
+    begun: u64,
     reached: Option<EventTime>,
 }
 
 impl Board {
-    pub(super) fn new(broker: Broker, clock: Clock, notifier: Notifier) -> Self {
-        let inner = Inner { broker, clock, notifier, state: Mutex::default(), producer: Turn::default() };
+    pub(super) fn new(broker: Broker, clock: Clock, notifier: Notifier, holder: String) -> Self {
+        let inner = Inner { broker, clock, notifier, holder, state: Mutex::default(), producer: Turn::default() };
         Self { inner: Arc::new(inner) }
     }
 
@@ -60,19 +64,17 @@ impl Board {
     /// # Errors
     /// When the record was not acknowledged: the switch counts, until a restart.
     pub(crate) async fn set(&self, switch: Switch) -> Result<(), Status> {
-        {
-            let mut state = self.state();
-            state.touched.insert(switch.workload.clone());
-            if switch.paused {
-                state.stopped.insert(switch.workload.clone(), switch.clone());
-            } else {
-                state.stopped.remove(&switch.workload);
-            }
-        }
+        let begun = self.state().touch(&switch);
         self.inner.notifier.tell(notice(&switch));
         let kept = tokio::time::timeout(RECORD_WITHIN, self.keep(&switch)).await;
         let problem = match kept {
-            Ok(Ok(())) => return Ok(()),
+            Ok(Ok(())) => {
+                let mut state = self.state();
+                if state.begun != begun {
+                    state.touch(&switch);
+                }
+                return Ok(());
+            }
             Ok(Err(error)) => error.to_string(),
             Err(_) => format!("no acknowledgement within {RECORD_WITHIN:?}"),
         };
@@ -107,9 +109,28 @@ impl Board {
             Some(producer) => producer,
             None => self.inner.broker.producer()?,
         };
-        let sent = producer.send_all(vec![journal::switch(switch)]).await;
+        let sent = producer.send_all(vec![journal::switch(switch, &self.inner.holder)]).await;
         *kept = Some(producer);
         sent
+    }
+
+    /// Who writes what is switched here.
+    pub(super) fn holder(&self) -> &str {
+        &self.inner.holder
+    }
+
+    /// Forgets what is on the topic, which is read again now. A record on its way is waited for.
+    pub(super) async fn begin(&self) {
+        let _written = self.inner.producer.lock().await;
+        let mut state = self.state();
+        state.stopped.clear();
+        state.touched.clear();
+        state.begun += 1;
+    }
+
+    /// Takes in a switch that another actuator has written, and told people of.
+    pub(super) fn hear(&self, switch: Switch) {
+        self.state().put(switch);
     }
 
     /// The switch that stops a workload.
@@ -130,11 +151,7 @@ impl Board {
             if state.touched.contains(&switch.workload) {
                 continue;
             }
-            if switch.paused {
-                state.stopped.insert(switch.workload.clone(), switch);
-            } else {
-                state.stopped.remove(&switch.workload);
-            }
+            state.put(switch);
         }
     }
 
@@ -146,6 +163,23 @@ impl Board {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.inner.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn put(&mut self, switch: Switch) {
+        if switch.paused {
+            self.stopped.insert(switch.workload.clone(), switch);
+        } else {
+            self.stopped.remove(&switch.workload);
+        }
+    }
+
+    /// Switched here and now; gives the number of the beginning that this belongs to.
+    fn touch(&mut self, switch: &Switch) -> u64 {
+        self.touched.insert(switch.workload.clone());
+        self.put(switch.clone());
+        self.begun
     }
 }
 

@@ -36,6 +36,26 @@ pub(crate) enum Command {
     Stages(StagesRequest, Reply<Vec<StageStanding>>),
 }
 
+impl Command {
+    /// Answers that it cannot be done.
+    pub(super) fn refuse(self, status: &Status) {
+        fn answer<T>(reply: Reply<T>, status: &Status) {
+            // Someone who has gone away meanwhile gets no answer.
+            drop(reply.send(Err(status.clone())));
+        }
+        match self {
+            Self::ListPlans(_, reply) => answer(reply, status),
+            Self::ListActions(_, reply) => answer(reply, status),
+            Self::Approve(_, reply) | Self::Reject(_, reply) | Self::Rollback(_, reply) => answer(reply, status),
+            Self::RollbackPlan(_, reply) => answer(reply, status),
+            Self::Resume(_, reply) => answer(reply, status),
+            Self::Status(reply) => answer(reply, status),
+            Self::Why(_, reply) => answer(reply, status),
+            Self::Stages(_, reply) => answer(reply, status),
+        }
+    }
+}
+
 impl Work {
     /// Obeys a command. Someone who has gone away meanwhile gets no answer, and what was asked is done all the same.
     pub(super) async fn obey(&mut self, command: Command) -> Result<(), ActuatorError> {

@@ -10,7 +10,7 @@ use headroom_proto::v1::{ActionRecord, Approval, Outcome, Plan, StageMove, Switc
 use headroom_proto::{EventTime, headers};
 use prost::Message;
 
-use super::Work;
+use super::{Successions, Work};
 use crate::ActuatorError;
 use crate::workload::Workload;
 
@@ -18,7 +18,11 @@ const POLL: Duration = Duration::from_millis(200);
 
 impl Work {
     /// Replays the records of actions, plans and outcomes; says from where windows and forecasts are to be read.
-    pub(super) async fn recover(&mut self, broker: &Broker) -> Result<Vec<(Topic, i32, Start)>, ActuatorError> {
+    pub(super) async fn recover(
+        &mut self,
+        broker: &Broker,
+        actions: Vec<Received>,
+    ) -> Result<Vec<(Topic, i32, Start)>, ActuatorError> {
         for record in all(broker, Topic::Plans).await? {
             if let Ok(plan) = Plan::decode(&*record.value) {
                 self.known_plans.insert(plan.plan_hash.clone());
@@ -34,9 +38,11 @@ impl Work {
                 judged.push((outcome.action_id, outcome.judgement));
             }
         }
-        let mut switches = Vec::new();
-        for record in all(broker, Topic::Actions).await? {
-            self.replay(&record, &mut switches)?;
+        let (mut switches, mut successions) = (Vec::new(), Successions::default());
+        for record in &actions {
+            if !successions.take(record) {
+                self.replay(record, &successions, &mut switches)?;
+            }
         }
         self.accept_what_all_were_resumed_at();
         self.board.recover(switches);
@@ -68,7 +74,12 @@ impl Work {
         Ok(starts)
     }
 
-    fn replay(&mut self, record: &Received, switches: &mut Vec<Switch>) -> Result<(), ActuatorError> {
+    fn replay(
+        &mut self,
+        record: &Received,
+        successions: &Successions,
+        switches: &mut Vec<Switch>,
+    ) -> Result<(), ActuatorError> {
         let unreadable = |error: prost::DecodeError| ActuatorError::Unreadable {
             origin: record.origin(),
             problem: error.to_string(),
@@ -92,6 +103,11 @@ impl Work {
             _ => {}
         }
         let action = ActionRecord::decode(&*record.value).map_err(unreadable)?;
+        if !successions.counts(record, action.term) {
+            self.counters.set_aside.inc();
+            tracing::warn!(origin = record.origin(), "a move of an actuator that had been succeeded does not count");
+            return Ok(());
+        }
         let workload = super::workload_of(&mut self.workloads, &action.workload);
         audit::verify(&action, workload.sequence, &workload.last_hash)?;
         workload.take(action.clone());
@@ -100,7 +116,7 @@ impl Work {
     }
 
     /// What was seen during a pause stays undone when it is lifted, and what the target has then is accepted.
-    fn replay_switch(&mut self, switch: &Switch) {
+    pub(super) fn replay_switch(&mut self, switch: &Switch) {
         let at = EventTime::from_micros(switch.at_us);
         if switch.paused {
             return;

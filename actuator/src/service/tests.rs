@@ -14,6 +14,7 @@ mod planning;
 mod remote;
 mod stages;
 mod targets;
+mod two;
 mod undo;
 mod verify;
 

@@ -158,6 +158,7 @@ impl Work {
             }
         }
         self.flush().await?;
+        self.confirm_term().await?;
         let mut problems = Vec::new();
         for first in firsts {
             let at = self.now_of(&first.workload);

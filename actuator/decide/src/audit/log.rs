@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use headroom_proto::v1::{ActionRecord, Approval, Outcome, Plan, Switch};
+use headroom_proto::v1::{ActionRecord, Approval, Outcome, Plan, Switch, Term};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -52,6 +52,7 @@ impl Entry {
             "Plan" => read::<Plan>(&self.value),
             "Outcome" => read::<Outcome>(&self.value),
             "Approval" => read::<Approval>(&self.value),
+            "Term" => read::<Term>(&self.value),
             _ => Ok(Value::Null),
         }
     }

@@ -23,14 +23,26 @@ pub(super) struct Scenario {
 pub(super) enum Event {
     Start(usize),
     Crash(usize),
+    /// It notices that another has begun a newer term.
+    StandBy(usize),
     Window(usize),
     Go(usize),
-    Hear { who: usize, wish: usize },
+    Hear {
+        who: usize,
+        wish: usize,
+    },
     Expire(usize),
-    Measure { who: usize, finding: Finding },
+    Measure {
+        who: usize,
+        finding: Finding,
+    },
     Retry(usize),
     GiveUp(usize),
-    Arrive { call: Call, is_answer_lost: bool, comes_again: bool },
+    Arrive {
+        call: Call,
+        is_answer_lost: bool,
+        comes_again: bool,
+    },
     Drop(Call),
     TimeOut(usize),
 }
@@ -39,13 +51,16 @@ impl Scenario {
     fn of_actuator(&self, world: &World, who: usize, events: &mut Vec<Event>) {
         let actuator = &world.actuators[who];
         if !actuator.is_up {
-            if !world.is_forked() && (world.faults.starts > 0 || !world.is_any_up()) {
+            if world.faults.starts > 0 || !world.is_any_up() {
                 events.push(Event::Start(who));
             }
             return;
         }
         if world.faults.crashes > 0 {
             events.push(Event::Crash(who));
+        }
+        if world.is_succeeded(who) {
+            events.push(Event::StandBy(who));
         }
         if actuator.can_go() {
             events.push(Event::Go(who));
@@ -131,6 +146,7 @@ impl Model for Scenario {
                 world.faults.crashes -= 1;
                 world.stop(who);
             }
+            Event::StandBy(who) => world.stop(who),
             Event::Window(who) => world.decide(who, &self.rules),
             Event::Go(who) => world.go(who, &self.offers, &self.rules),
             Event::Hear { who, wish } => world.hear(who, wish, &self.rules),
@@ -174,6 +190,7 @@ impl Model for Scenario {
             Property::always("nothing begins once it is stopped", |_, world| never(world, Wrong::BegunAfterStop)),
             Property::always("nothing rolled back is done again", |_, world| never(world, Wrong::DoneAgain)),
             Property::always("every move is legal", |_, world| never(world, Wrong::IllegalMove)),
+            Property::always("the record does not fork", |_, world| never(world, Wrong::Fork)),
             Property::always("no effect is taken for failed", |_, world| never(world, Wrong::Forgotten)),
             Property::always(
                 "every action ends, and the target stands where the record says",

@@ -1,5 +1,6 @@
 //! The record of a workload as the model has it, and what an actuator knows from it.
 
+use headroom_actuator_decide::audit::succession::Succession;
 use headroom_proto::v1::ActionState;
 
 /// Actions in one run of the model: one a window at the most.
@@ -17,12 +18,16 @@ pub(super) enum What {
     Switch {
         is_stopped: bool,
     },
+    /// A term begins.
+    Term,
 }
 
 /// One entry of the topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Entry {
     pub(super) writer: usize,
+    /// The writer's term.
+    pub(super) term: u64,
     /// Number in the chain, from 1, and the place of the entry that it follows.
     pub(super) sequence: u8,
     pub(super) follows: Option<usize>,
@@ -44,6 +49,8 @@ pub(super) struct View {
     pub(super) is_stopped: bool,
     pub(super) sequence: u8,
     pub(super) head: Option<usize>,
+    pub(super) succession: Succession,
+    pub(super) newest_term: u64,
 }
 
 impl View {
@@ -57,6 +64,8 @@ impl View {
             is_stopped: false,
             sequence: 0,
             head: None,
+            succession: Succession::default(),
+            newest_term: 0,
         }
     }
 
@@ -72,6 +81,11 @@ impl View {
     pub(super) fn take(&mut self, entry: &Entry, place: usize) {
         match entry.what {
             What::Switch { is_stopped } => self.is_stopped = is_stopped,
+            What::Term => {
+                self.succession.begin(entry.term);
+                self.newest_term = self.newest_term.max(entry.term);
+            }
+            What::Move { .. } if !self.succession.counts(entry.term) => {}
             What::Move { action, to, by_itself } => {
                 self.sequence = entry.sequence;
                 self.head = Some(place);

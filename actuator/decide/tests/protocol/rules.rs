@@ -36,6 +36,10 @@ pub(super) struct Rules {
     pub(super) fences: bool,
     /// A rollback pauses automation before it is on the record.
     pub(super) pauses_first: bool,
+    /// A start begins a term, which ends the one before.
+    pub(super) begins_terms: bool,
+    /// An actuator looks whether its intent counts before the effect.
+    pub(super) confirms: bool,
     /// The start after a crash reads switches.
     pub(super) recalls_switches: bool,
 }
@@ -63,6 +67,8 @@ impl Rules {
             knows_keys: true,
             fences: true,
             pauses_first: true,
+            begins_terms: true,
+            confirms: true,
             recalls_switches: true,
         }
     }

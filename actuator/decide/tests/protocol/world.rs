@@ -41,6 +41,8 @@ pub(super) enum Wrong {
     BegunAfterStop,
     DoneAgain,
     IllegalMove,
+    /// Two moves that count follow the same one.
+    Fork,
     /// An action has failed although it has its effect, and nothing was stopped.
     Forgotten,
 }
@@ -61,6 +63,7 @@ pub(super) struct Faults {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Actuator {
     pub(super) is_up: bool,
+    term: u64,
     pub(super) view: View,
     /// What it is about to write, and then the actions to take further.
     outbox: Vec<What>,
@@ -89,6 +92,7 @@ impl Actuator {
     pub(super) fn down() -> Self {
         Self {
             is_up: false,
+            term: 0,
             view: View::empty(),
             outbox: Vec::new(),
             todo: Vec::new(),
@@ -134,6 +138,12 @@ impl World {
     /// The start, after a crash or for the first time.
     pub(super) fn start(&mut self, who: usize, rules: &Rules) {
         let mut view = View::of(&self.log);
+        let term = view.newest_term + 1;
+        if rules.begins_terms {
+            let entry = Entry { writer: who, term, sequence: 0, follows: None, at: 0, what: What::Term };
+            view.take(&entry, self.log.len());
+            self.log.push(entry);
+        }
         view.is_stopped &= rules.recalls_switches;
         let is_begun = |action: &usize| {
             let state = view.states[*action];
@@ -141,6 +151,7 @@ impl World {
         };
         self.actuators[who] = Actuator {
             is_up: true,
+            term,
             todo: view.undone.iter().copied().chain((0..ACTIONS).filter(is_begun)).collect(),
             decided: view.decided,
             view,
@@ -294,11 +305,19 @@ impl World {
         }
     }
 
-    /// Two actuators have written at once: no actuator starts on such a record.
-    pub(super) fn is_forked(&self) -> bool {
-        let moves = self.log.iter().filter(|entry| matches!(entry.what, What::Move { .. }));
-        let numbers: Vec<u8> = moves.map(|entry| entry.sequence).collect();
-        numbers.iter().collect::<BTreeSet<_>>().len() < numbers.len()
+    /// Another has begun a newer term.
+    pub(super) fn is_succeeded(&self, who: usize) -> bool {
+        self.actuators[who].is_up && View::of(&self.log).newest_term > self.actuators[who].term
+    }
+
+    /// The moves that count, with their places.
+    fn counted(&self) -> impl Iterator<Item = (usize, &Entry)> {
+        let mut view = View::empty();
+        self.log.iter().enumerate().filter(move |(place, entry)| {
+            let counts = matches!(entry.what, What::Move { .. }) && view.succession.counts(entry.term);
+            view.take(entry, *place);
+            counts
+        })
     }
 
     fn append(&mut self, who: usize, what: What, rules: &Rules) {
@@ -316,10 +335,23 @@ impl World {
         if let What::Move { action, .. } = what {
             actuator.unsure = actuator.unsure.filter(|unsure| *unsure != action);
         }
-        let entry = Entry { writer: who, sequence, follows: actuator.view.head, at: actuator.decided, what };
+        let (term, follows) = (actuator.term, actuator.view.head);
+        let entry = Entry { writer: who, term, sequence, follows, at: actuator.decided, what };
         actuator.view.take(&entry, place);
         self.log.push(entry);
-        if let What::Move { action, to, .. } = what {
+        let counts = truth.succession.counts(term);
+        if let What::Move { to: ActionState::Intended | ActionState::RolledBack, .. } = what
+            && !counts
+            && rules.confirms
+        {
+            return self.stop(who);
+        }
+        if let What::Move { action, to, .. } = what
+            && counts
+        {
+            if sequence != truth.sequence + 1 {
+                self.wrong.insert(Wrong::Fork);
+            }
             if transition::check(truth.states[action], to).is_err() {
                 self.wrong.insert(Wrong::IllegalMove);
             }
@@ -331,9 +363,9 @@ impl World {
 
     /// What has failed has no effect, or automation was stopped before.
     fn note_forgotten(&mut self, action: usize) {
-        let moves = self.log.iter().enumerate().filter_map(|(place, entry)| match entry.what {
+        let moves = self.counted().filter_map(|(place, entry)| match entry.what {
             What::Move { action: of, to, .. } if of == action => Some((place, to)),
-            What::Move { .. } | What::Switch { .. } => None,
+            What::Move { .. } | What::Switch { .. } | What::Term => None,
         });
         let mut is_next = false;
         let failing = moves.filter(|(_, to)| {
@@ -364,7 +396,7 @@ impl World {
     fn note_beginning(&mut self) {
         let switches = |entry: &Entry| match entry.what {
             What::Switch { is_stopped } => Some(is_stopped),
-            What::Move { .. } => None,
+            What::Move { .. } | What::Term => None,
         };
         if self.log.iter().rev().find_map(switches) == Some(true) {
             self.wrong.insert(Wrong::BegunAfterStop);

@@ -112,9 +112,20 @@ impl Ground {
 
     /// Starts one over those targets.
     pub(super) fn start_over(&self, targets: Targets) -> Actuator {
+        self.start_as(Membership::Alone, targets)
+    }
+
+    /// Starts one that waits for its turn.
+    pub(super) fn start_in_group(&self) -> Actuator {
+        let target: Arc<dyn Target> = Arc::<Watched>::clone(&self.target);
+        self.start_as(Membership::Group, Targets::new(target))
+    }
+
+    fn start_as(&self, membership: Membership, targets: Targets) -> Actuator {
         let (config, broker) = (self.config.clone(), self.broker.clone());
         let made = ActuatorService::new(config, broker, Clock::replay(), targets, &mut Registry::default());
         let (service, handle) = made.expect("legal settings");
+        let service = service.with_membership(membership);
         let shutdown = CancellationToken::new();
         Actuator { handle, task: tokio::spawn(service.run(shutdown.clone())), shutdown }
     }
@@ -225,9 +236,15 @@ impl Ground {
         found
     }
 
-    /// The moves of a workload on the topic; their chain holds.
+    /// The moves of a workload on the topic that count; their chain holds.
     pub(super) async fn moves(&self, workload: &str) -> Vec<ActionRecord> {
-        let mut moves: Vec<ActionRecord> = self.read(Topic::Actions, "ActionRecord").await;
+        let (mut moves, mut successions) = (Vec::new(), Successions::default());
+        for record in records(&self.broker, Topic::Actions).await {
+            if !successions.take(&record) && record.header(headers::MESSAGE) == Some("ActionRecord") {
+                let action = ActionRecord::decode(&*record.value).expect("decodes");
+                moves.extend(Some(action).filter(|action| successions.counts(&record, action.term)));
+            }
+        }
         moves.retain(|record| record.workload == workload);
         let mut before = (0, String::new());
         for record in &moves {
@@ -490,6 +507,12 @@ impl Actuator {
     pub(super) async fn status_of(&self, workload: &str) -> WorkloadStatus {
         let statuses = self.statuses().await;
         statuses.into_iter().find(|status| status.workload == workload).expect("the workload is known")
+    }
+
+    /// Ends it in the middle of whatever it does.
+    pub(super) async fn kill(self) {
+        self.task.abort();
+        drop(self.task.await);
     }
 
     pub(super) async fn stop(self) {

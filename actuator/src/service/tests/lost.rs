@@ -1,10 +1,10 @@
 //! A target that does what it is asked and then loses the answer.
 
 use headroom_actuator_decide::policy::Stage;
+use headroom_proto::headers;
 use headroom_proto::time::Span;
 use headroom_proto::topics::Topic;
 use headroom_proto::v1::{ActionState, Switch};
-use headroom_proto::headers;
 use prost::Message;
 
 use super::ENDS_WELL;

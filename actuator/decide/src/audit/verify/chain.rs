@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use headroom_proto::v1::{ActionRecord, ActionState, Plan};
+use headroom_proto::v1::{ActionRecord, ActionState, Plan, Term};
 use prost::Message;
 
 use super::Report;
+use crate::audit::succession::Succession;
 use crate::audit::{self, log::Entry};
 use crate::transition;
 
@@ -18,12 +19,26 @@ pub(super) struct Chain {
     /// Hashes of the plans that actions name, and where; and those that are there.
     named: BTreeMap<String, (usize, String)>,
     plans: BTreeSet<String>,
+    /// The terms of the log that is followed.
+    succession: Succession,
 }
 
 impl Chain {
     pub(super) fn new(is_complete: bool) -> Self {
         let (last, states) = (BTreeMap::new(), BTreeMap::new());
-        Self { is_complete, last, states, named: BTreeMap::new(), plans: BTreeSet::new() }
+        Self {
+            is_complete,
+            last,
+            states,
+            named: BTreeMap::new(),
+            plans: BTreeSet::new(),
+            succession: Succession::default(),
+        }
+    }
+
+    /// Another log begins.
+    pub(super) fn begin(&mut self) {
+        self.succession = Succession::default();
     }
 
     /// The next record of a workload is not known: what follows it cannot be held against it.
@@ -38,6 +53,10 @@ impl Chain {
                 Ok(action) => self.follow_action(line, place, &action, report),
                 Err(error) => report.find(line, place, format!("it is no action: {error}")),
             },
+            "Term" => match Term::decode(entry.value.as_slice()) {
+                Ok(term) => self.succession.begin(term.term),
+                Err(error) => report.find(line, place, format!("it begins no term: {error}")),
+            },
             "Plan" => match Plan::decode(entry.value.as_slice()) {
                 Ok(plan) if audit::plan_hash(&plan) == plan.plan_hash => drop(self.plans.insert(plan.plan_hash)),
                 Ok(_) => report.find(line, place, "its hash does not match its content".to_owned()),
@@ -48,6 +67,9 @@ impl Chain {
     }
 
     fn follow_action(&mut self, line: usize, place: &str, action: &ActionRecord, report: &mut Report) {
+        if !self.succession.counts(action.term) {
+            return;
+        }
         let known = self.last.get(&action.workload).cloned();
         let before = match known {
             Some(before) => before,

@@ -71,6 +71,7 @@ fn entry(line: &RecordLine) -> Option<Entry> {
 /// Checks every record of a log, and that none is missing or out of its place.
 pub(super) fn check(log: &Log<'_>, last: Option<&Checkpoint>, chain: &mut Chain, report: &mut Report) {
     let mut seen = BTreeSet::new();
+    chain.begin();
     for numbered in &log.lines.records {
         let place = named(log, numbered);
         if let Some(larger) = seen.last().copied().filter(|larger| *larger >= numbered.line.index) {
