@@ -21,6 +21,9 @@ impl Work {
         for name in names {
             while let Some((at, load, forecast)) = self.workloads.get_mut(&name).and_then(|w| w.due(patience)) {
                 self.finish_rollback(&name).await;
+                for provider in self.providers_of(&name) {
+                    self.finish_rollback(&provider).await;
+                }
                 self.measure(&name, at, load).await?;
                 self.note_expected(&name, at, forecast.as_ref());
                 let is_new = self.workloads.get(&name).is_some_and(|workload| at > workload.last_decided);

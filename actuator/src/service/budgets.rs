@@ -96,7 +96,17 @@ impl Work {
         }
         // Others may have been decided since.
         let held = self.held(self.reached.map_or(at, |reached| reached.max(at))).await;
-        match self.rule(&action.workload, action.units_after, &held) {
+        self.no_room_within(action, action.units_after, &held)
+    }
+
+    /// The same, beside what everyone holds.
+    pub(super) fn no_room_within(
+        &self,
+        action: &ActionRecord,
+        units: u32,
+        held: &BTreeMap<String, Held>,
+    ) -> Option<String> {
+        match self.rule(&action.workload, units, held) {
             Ruling::Units(_, why) => why,
             Ruling::Wait { why, .. } | Ruling::Refuse(why) => Some(why),
         }
@@ -195,10 +205,7 @@ impl Work {
         at: EventTime,
         forecast: Option<&Forecast>,
     ) -> Result<(), ActuatorError> {
-        let budgets = self.config.budgets.values().filter(|budget| budget.members.contains_key(member));
-        let providers: BTreeSet<String> =
-            budgets.filter_map(|budget| Some(budget.provider.as_ref()?.workload.clone())).collect();
-        for provider in providers {
+        for provider in self.providers_of(member) {
             let has_own_load = self.budget_log.decided.contains(&provider);
             if has_own_load || self.wanted_of(&provider) > 0 || self.is_paused(&provider) {
                 continue;
@@ -247,6 +254,12 @@ impl Work {
         Box::pin(self.propose(provider, &seen, &decision, forecast)).await
     }
 
+    /// Those whose units a member uses.
+    pub(super) fn providers_of(&self, member: &str) -> BTreeSet<String> {
+        let budgets = self.config.budgets.values().filter(|budget| budget.members.contains_key(member));
+        budgets.filter_map(|budget| Some(budget.provider.as_ref()?.workload.clone())).collect()
+    }
+
     /// Units that members wait for.
     fn wanted_of(&self, provider: &str) -> u32 {
         let wanted = self.budget_log.wanted.iter().filter(|((of, _), _)| of == provider);
@@ -262,7 +275,7 @@ impl Work {
     }
 
     /// What everyone in a budget holds. A target that does not answer may have anything.
-    async fn held(&mut self, at: EventTime) -> BTreeMap<String, Held> {
+    pub(super) async fn held(&mut self, at: EventTime) -> BTreeMap<String, Held> {
         let budgets = self.config.budgets.values();
         let names: BTreeSet<String> = budgets
             .flat_map(|budget| budget.members.keys().chain(budget.provider.as_ref().map(|one| &one.workload)))

@@ -6,7 +6,7 @@ use headroom_proto::EventTime;
 use headroom_proto::v1::ActionRecord;
 
 use super::Work;
-use crate::{Applied, ApplyRequest, Fence, TargetError, TargetState};
+use crate::{Applied, ApplyRequest, Fault, Fence, TargetError, TargetState};
 
 impl Work {
     /// Asks the target for an action's change, or for its undoing. The move that permits it is on the record.
@@ -45,7 +45,10 @@ impl Work {
         let mut rest = VecDeque::from(actions);
         let mut lasting = Ok(());
         while let Some(action) = rest.pop_front() {
-            let outcome = self.ask(&action, Some(action.undo_units), at).await;
+            let outcome = match self.room_for_undoing(&action, at).await {
+                Ok(()) => self.ask(&action, Some(action.undo_units), at).await,
+                Err(waits) => Err(waits),
+            };
             let workload = super::workload_of(&mut self.workloads, &action.workload);
             let error = match outcome {
                 Ok(applied) => {
@@ -63,6 +66,15 @@ impl Work {
             lasting = Err(error);
         }
         lasting
+    }
+
+    /// Those who use what an undoing takes away may not have given it back yet: then it waits, as for a target that is away.
+    async fn room_for_undoing(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), TargetError> {
+        let undoing = ActionRecord { units_after: action.undo_units, ..action.clone() };
+        let Some(why) = self.no_room(&undoing, at).await else { return Ok(()) };
+        tracing::warn!(action = action.action_id, why, "the undoing waits for room");
+        let problem = format!("{} cannot return to {} units yet: {why}", action.workload, action.undo_units);
+        Err(TargetError { target: action.target.clone(), fault: Fault::NotChanged, problem })
     }
 
     /// Tries again what rollbacks could not do. A newer effect has taken their place; a failure is logged where it is made.

@@ -11,6 +11,8 @@ use super::commands::said;
 use crate::workload::Workload;
 use crate::{ActuatorError, TargetError};
 
+mod order;
+
 /// What an undoing means for an action, by its state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
@@ -107,23 +109,27 @@ impl Work {
         firsts: &[ActionRecord],
         asker: Asker<'_>,
     ) -> Result<Result<Vec<ActionRecord>, Status>, ActuatorError> {
-        if let Err(status) = self.allow_undoing(firsts, asker.person) {
+        let ordered = match self.in_order(firsts).await {
+            Ok(ordered) => ordered,
+            Err(why) => return Ok(Err(Status::failed_precondition(why))),
+        };
+        if let Err(status) = self.allow_undoing(&ordered, asker.person) {
             return Ok(Err(status));
         }
-        self.undo_allowed(firsts, asker).await
+        self.undo_allowed(&ordered, asker).await
     }
 
-    /// Undoes an action in the name of Headroom itself, the same way as a person's. A target that cannot take it now is
+    /// Undoes actions in the name of Headroom itself, the same way as a person's. A target that cannot take it now is
     /// asked again with each window.
     pub(super) async fn undo_by_itself(
         &mut self,
-        action: &ActionRecord,
+        ordered: &[ActionRecord],
         actor: &str,
         reason: &str,
     ) -> Result<(), ActuatorError> {
-        let outcome = self.undo_allowed(std::slice::from_ref(action), Asker { person: actor, reason }).await?;
+        let outcome = self.undo_allowed(ordered, Asker { person: actor, reason }).await?;
         if let Err(status) = outcome {
-            tracing::error!(action = action.action_id, problem = status.message(), "not undone yet");
+            tracing::error!(actor, problem = status.message(), "not undone yet");
         }
         Ok(())
     }
@@ -133,14 +139,6 @@ impl Work {
         firsts: &[ActionRecord],
         asker: Asker<'_>,
     ) -> Result<Result<Vec<ActionRecord>, Status>, ActuatorError> {
-        for first in firsts {
-            let undoing = ActionRecord { units_after: first.undo_units, ..first.clone() };
-            if let Some(why) = self.no_room(&undoing, self.now_of(&first.workload)).await {
-                let (units, name) = (first.undo_units, &first.workload);
-                let message = format!("`{name}` cannot return to {units} units: {why}; make room first");
-                return Ok(Err(Status::failed_precondition(message)));
-            }
-        }
         let mut undone: Vec<ActionRecord> = Vec::new();
         for first in firsts {
             let at = self.now_of(&first.workload);

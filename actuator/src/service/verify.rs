@@ -88,12 +88,38 @@ impl Work {
         let reason = format!("it does harm: {}", self.told(evidence));
         self.counters.harmful.inc();
         tracing::warn!(action = action.action_id, workload = action.workload, reason, "a change does harm");
+        let mut why = "Headroom may not undo it".to_owned();
         if protocol::found(Finding::Harmful, is_stopped) == ActionState::RolledBack {
-            return self.undo_by_itself(action, VERIFIER, &reason).await;
+            match self.ordered_by_itself(action, at).await? {
+                Ok(ordered) => return self.undo_by_itself(&ordered, VERIFIER, &reason).await,
+                Err(problem) => why = format!("Headroom cannot undo it by itself: {problem}"),
+            }
+            // A person has to look. Pausing first: a crash in between leaves a pause too many.
+            let _logged =
+                self.set_paused(&action.workload, true, VERIFIER, &format!("{reason}; {why}"), "budget").await;
         }
         self.finish_measuring(&action.workload, at, false)?;
-        let reason = format!("{reason}; Headroom may not undo it: `headroom rollback {}` does", action.action_id);
+        let reason = format!("{reason}; {why}: `headroom rollback {}` does", action.action_id);
         self.advance(action, ActionState::Failed, at, VERIFIER, reason)
+    }
+
+    /// What Headroom undoes with an action, in an order that keeps the budgets; else why it has to be a person.
+    async fn ordered_by_itself(
+        &mut self,
+        action: &ActionRecord,
+        at: EventTime,
+    ) -> Result<Result<Vec<ActionRecord>, String>, ActuatorError> {
+        let ordered = match self.in_order(std::slice::from_ref(action)).await {
+            Ok(ordered) => ordered,
+            Err(why) => return Ok(Err(why)),
+        };
+        for other in &ordered {
+            if !self.may_undo(other, at)? {
+                let id = &other.action_id;
+                return Ok(Err(format!("{id} would have to be undone first, and the policy leaves that to a person")));
+            }
+        }
+        Ok(Ok(ordered))
     }
 
     fn may_undo(&self, action: &ActionRecord, at: EventTime) -> Result<bool, ActuatorError> {

@@ -73,15 +73,15 @@ async fn what_is_done_is_signed_exported_verified_and_told() {
     let text = exported(&mut asked, AuditExportRequest::default()).await;
     let report = verify(&text, Some(&verifier));
     assert!(report.holds(), "{}", told(&report));
-    // 6 moves, a plan and an outcome of each, and the switch.
-    assert_eq!((report.records, report.workloads, report.is_complete), (17, 2, true));
+    // 6 moves, a plan and an outcome of each, the switch, and the beginning of the term on both partitions.
+    assert_eq!((report.records, report.workloads, report.is_complete), (19, 2, true));
     let of_shop = AuditExportRequest { workload: "shop".to_owned(), ..AuditExportRequest::default() };
     let part = verify(&exported(&mut asked, of_shop).await, Some(&verifier));
     assert!(part.holds(), "{}", told(&part));
-    assert_eq!((part.records, part.workloads, part.is_complete), (9, 1, false));
+    assert_eq!((part.records, part.workloads, part.is_complete), (11, 1, false));
     let late = AuditExportRequest { since_us: super::time(6).micros(), ..AuditExportRequest::default() };
     let part = verify(&exported(&mut asked, late).await, Some(&verifier));
-    assert!(part.holds() && part.records < 17 && part.records > 0, "{} of {}", told(&part), part.records);
+    assert!(part.holds() && part.records < 19 && part.records > 0, "{} of {}", told(&part), part.records);
 
     stories(&mut asked, &ground.moves("shop").await[0]).await;
     let before = signed(&ground).await.len();
@@ -92,11 +92,11 @@ async fn what_is_done_is_signed_exported_verified_and_told() {
     actuator.resume("").await;
     actuator.stop().await;
     let all = signed(&ground).await;
-    assert_eq!(all.len(), before + 1, "one log had a new record");
+    assert_eq!(all.len(), before + 2, "the logs of both partitions had new records");
     let actuator = ground.start();
     let report = verify(&exported(&mut client(&actuator).await, AuditExportRequest::default()).await, Some(&verifier));
     assert!(report.holds(), "{}", told(&report));
-    assert_eq!((report.records, report.checkpoints), (18, all.len()));
+    assert_eq!((report.records, report.checkpoints), (19 + 3 + 2, all.len() + 2));
     actuator.stop().await;
 }
 

@@ -56,6 +56,8 @@ pub(super) struct Watched {
     away: AtomicBool,
     /// Answers that get lost from now on.
     losing: AtomicUsize,
+    /// Workloads whose units are slow to go, with those that are there still.
+    held: Mutex<BTreeMap<String, u32>>,
     asked: Mutex<Vec<Asked>>,
 }
 
@@ -98,6 +100,7 @@ impl Ground {
             refuses: AtomicBool::new(false),
             away: AtomicBool::new(false),
             losing: AtomicUsize::new(0),
+            held: Mutex::default(),
             asked: Mutex::default(),
         });
         let producer = broker.producer().expect("a producer");
@@ -333,6 +336,13 @@ impl Watched {
         self.losing.store(answers, Ordering::SeqCst);
     }
 
+    /// So many units of a workload are there still, whatever was asked for; none lets them go.
+    pub(super) fn hold_units(&self, workload: &str, units: Option<u32>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        held.retain(|name, _| name != workload);
+        held.extend(units.map(|units| (workload.to_owned(), units)));
+    }
+
     /// What it was asked, repeats included, in order.
     pub(super) fn asked(&self) -> Vec<Asked> {
         self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -382,7 +392,9 @@ impl Target for Watched {
         if self.away.load(Ordering::SeqCst) {
             return Err(TargetError { target: self.name().to_owned(), fault: Fault::Away, problem: "away".to_owned() });
         }
-        self.inner.observe(workload, at).await
+        let state = self.inner.observe(workload, at).await?;
+        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).get(workload).copied();
+        Ok(TargetState { ready: state.ready.max(held.unwrap_or(0)), ..state })
     }
 
     async fn probe(&self, workload: &str) -> Result<(), TargetError> {

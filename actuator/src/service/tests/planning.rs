@@ -7,7 +7,7 @@ use headroom_actuator_decide::policy::Stage;
 use headroom_proto::time::Span;
 use headroom_proto::v1::{ActionRecord, ActionState};
 
-use super::ground::{Ground, time};
+use super::ground::{Actuator, Ground, time};
 
 fn members(each: &[(&str, u64)]) -> BTreeMap<String, Member> {
     each.iter().map(|(name, per_unit)| ((*name).to_owned(), Member { per_unit: *per_unit })).collect()
@@ -122,6 +122,54 @@ async fn what_a_member_needs_is_provided_first_and_released_last() {
     actuator.knows("app", 11).await;
     assert_eq!(applied(&ground.moves("app").await).last(), Some(&(at(9), 1)));
     assert_eq!(applied(&ground.moves("pool").await).last(), Some(&(at(10), 1)));
+    actuator.stop().await;
+}
+
+/// The pool goes from 1 to 3 units and the app from 2 to 5 on top of it.
+async fn grown_together(ground: &mut Ground) -> Actuator {
+    let provider = Some(Provider { workload: "pool".to_owned(), per_unit: 10 });
+    let shared = Budget { limit: None, reserved: 0, excess: Excess::Refuse, provider, members: members(&[("app", 5)]) };
+    ground.config.budgets.insert("connections".to_owned(), shared);
+    let actuator = ground.start();
+    ground.turns("app", 1..=5, 50.0, 300.0).await;
+    actuator.knows("app", 5).await;
+    actuator
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_provided_is_undone_after_what_was_built_on_it() {
+    let mut ground = Ground::new(Stage::Automate).await;
+    let actuator = grown_together(&mut ground).await;
+    let raised = ground.moves("pool").await[0].action_id.clone();
+    // 5 app units use 25, the pool alone would go back to 10.
+    let moves = actuator.roll_back(&raised).await.expect("in that order");
+    let undone: Vec<&str> = moves.iter().map(|action| action.workload.as_str()).collect();
+    assert_eq!(undone, ["app", "app", "pool"], "{moves:?}");
+    assert_eq!((ground.units("app", 5).await, ground.units("pool", 5).await), (1, 1));
+    let keys = ground.target.asked().into_iter().map(|asked| asked.key).collect::<Vec<_>>();
+    assert!(keys[keys.len() - 1].starts_with("pool/"), "{keys:?}");
+    for workload in ["app", "pool"] {
+        assert_eq!(ground.states(workload).await.last(), Some(&ActionState::RolledBack), "{workload}");
+    }
+    actuator.stop().await;
+}
+
+/// One whose units take their time to go: what it held is free only then.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_undoing_of_what_is_provided_waits_until_its_members_have_shrunk() {
+    let mut ground = Ground::new(Stage::Automate).await;
+    let actuator = grown_together(&mut ground).await;
+    let raised = ground.moves("pool").await[0].action_id.clone();
+    ground.target.hold_units("app", Some(5));
+    let waits = actuator.roll_back(&raised).await.expect_err("the app still has its units");
+    assert_eq!(waits.code(), tonic::Code::Unavailable);
+    assert!(waits.message().contains("app 5 x 5 = 25 + 0 reserved > 1 x 10 = 10"), "{waits}");
+    assert_eq!((ground.units("app", 5).await, ground.units("pool", 5).await), (1, 3), "the pool is kept");
+    assert_eq!(ground.states("pool").await.last(), Some(&ActionState::RolledBack), "on the record it is");
+    ground.target.hold_units("app", None);
+    ground.turns("app", 6..=6, 50.0, 50.0).await;
+    actuator.knows("app", 6).await;
+    assert_eq!((ground.units("app", 6).await, ground.units("pool", 6).await), (1, 1));
     actuator.stop().await;
 }
 

@@ -1,5 +1,8 @@
 //! Changes that do harm, and changes that do none.
 
+use std::collections::BTreeMap;
+
+use headroom_actuator_decide::budget::{Budget, Excess, Member};
 use headroom_actuator_decide::policy::Stage;
 use headroom_proto::v1::ActionState;
 
@@ -87,5 +90,39 @@ async fn harm_that_may_not_be_undone_by_itself_is_told() {
     assert_eq!(ground.units("shop", QUIET + 5).await, 5, "a person decides");
     actuator.rollback(&last.action_id).await.expect("undone");
     assert_eq!(ground.units("shop", QUIET + 5).await, 1);
+    actuator.stop().await;
+}
+
+/// A release that does harm, when others have taken what it gave free: nothing fits any more, and a person has to look.
+#[tokio::test(flavor = "multi_thread")]
+async fn harm_that_has_no_room_to_be_undone_pauses_with_the_arithmetic() {
+    let mut ground = Ground::new(Stage::Automate).await;
+    let members = BTreeMap::from(["shop", "reports"].map(|name| (name.to_owned(), Member { per_unit: 10 })));
+    let shared = Budget { limit: Some(40), reserved: 10, excess: Excess::Refuse, provider: None, members };
+    ground.config.budgets.insert("db".to_owned(), shared);
+    ground.by_hand("shop", 0, 2).await;
+    let actuator = ground.start();
+    let latency = |step: i64| 20.0 + f64::from(u8::try_from(step * 7 % 11).expect("small")) / 5.0;
+    ground.slow_windows("shop", (1..=QUIET).map(|step| (step, 50.0, latency(step)))).await;
+    ground.forecast("shop", QUIET + 1, 50.0).await;
+    ground.slow_windows("shop", [(QUIET + 1, 50.0, 20.0)].into_iter()).await;
+    actuator.knows("shop", QUIET + 1).await;
+    assert_eq!(ground.units("shop", QUIET + 1).await, 1, "released");
+    ground.turns("reports", QUIET + 2..=QUIET + 2, 50.0, 130.0).await;
+    actuator.knows("reports", QUIET + 2).await;
+    for step in 2..=6 {
+        ground.forecast("shop", QUIET + step, 50.0).await;
+        ground.slow_windows("shop", [(QUIET + step, 50.0, 60.0)].into_iter()).await;
+        actuator.knows("shop", QUIET + step).await;
+    }
+    let moves = ground.moves("shop").await;
+    let last = &moves[moves.len() - 1];
+    assert_eq!((last.state(), last.actor.as_str()), (ActionState::Failed, "verifier"), "{moves:?}");
+    for said in ["it does harm", "shop 2 x 10 = 20 + reports 2 x 10 = 20 is 40 > 30", "make room first"] {
+        assert!(last.reason.contains(said), "{said}: {}", last.reason);
+    }
+    assert_eq!(ground.units("shop", QUIET + 6).await, 1, "nothing was done");
+    let status = actuator.status_of("shop").await;
+    assert!(status.paused && status.paused_reason.contains("40 > 30"), "{status:?}");
     actuator.stop().await;
 }
