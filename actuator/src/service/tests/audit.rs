@@ -94,6 +94,7 @@ async fn what_is_done_is_signed_exported_verified_and_told() {
     let all = signed(&ground).await;
     assert_eq!(all.len(), before + 2, "the logs of both partitions had new records");
     let actuator = ground.start();
+    actuator.runs().await;
     let report = verify(&exported(&mut client(&actuator).await, AuditExportRequest::default()).await, Some(&verifier));
     assert!(report.holds(), "{}", told(&report));
     assert_eq!((report.records, report.checkpoints), (19 + 3 + 2, all.len() + 2));
