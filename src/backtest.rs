@@ -2,21 +2,32 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::path::PathBuf;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
+use clap::builder::ArgPredicate;
 use clap::{Args, ValueEnum};
 use headroom_ingest::collect::csv_signals;
 use headroom_ingest::collect::trace::TraceColumns;
+use headroom_ingest_lake::Lake;
+use headroom_proto::v1::Signal;
 use headroom_proto::{EventTime, Span, WorkloadId};
 
 use crate::cli::UserError;
+use crate::lake_command::LakePlace;
 use crate::terminal::say;
 use output::Findings;
+use report::Course;
+use series::Series;
+use study::Study;
 
 mod kept;
+mod lake;
+mod lead;
 mod output;
 mod report;
+mod results;
 mod series;
 mod study;
 
@@ -24,20 +35,34 @@ mod study;
 #[derive(Clone, Debug, Args)]
 pub(crate) struct BacktestArgs {
     /// The history: CSV (plain or .gz) or Parquet.
-    #[arg(long, value_name = "FILE")]
-    data: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "table")]
+    data: Option<PathBuf>,
+    /// The history from a table of the lake in --data-dir instead, such as windows: its columns are window_start,
+    /// requests_per_s and workload unless named, and the lake's signals count unless --signals is given.
+    #[arg(long, value_name = "TABLE", conflicts_with = "data", requires = "data_dir")]
+    table: Option<String>,
     /// The events: CSV with event_id, kind, announced_at, starts_at, ends_at, expected_reach, weight, audience, name; and, if wanted, workloads
     /// (selectors such as `shop-*`, parted by `|`) and status (cancelled calls the event off).
     #[arg(long, value_name = "FILE")]
     signals: Option<PathBuf>,
     /// The column that holds the time; UTC unless an offset is given.
-    #[arg(long, value_name = "NAME", default_value = "ts")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "ts",
+        default_value_if("table", ArgPredicate::IsPresent, "window_start")
+    )]
     time_column: String,
     /// The column that holds the load.
-    #[arg(long, value_name = "NAME", default_value = "value")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "value",
+        default_value_if("table", ArgPredicate::IsPresent, "requests_per_s")
+    )]
     value_column: String,
     /// The column that holds the workload, when there are several.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", default_value_if("table", ArgPredicate::IsPresent, "workload"))]
     workload_column: Option<String>,
     /// The length of a step; finer samples are averaged.
     #[arg(long, value_name = "LENGTH", default_value = "5m")]
@@ -71,6 +96,18 @@ pub(crate) struct BacktestArgs {
     /// The origins whose forecasts are written: a time a line; all of them unless given.
     #[arg(long, value_name = "FILE", requires = "forecasts")]
     origins: Option<PathBuf>,
+    /// Write the findings as JSON.
+    #[arg(long, value_name = "FILE.json")]
+    json: Option<PathBuf>,
+    /// Keep what is done here, a file for each workload: the same command, run again, goes on from there.
+    #[arg(long, value_name = "DIR")]
+    results: Option<PathBuf>,
+    /// Workloads that are gone through at once; as many as there are processors unless given.
+    #[arg(long, value_name = "NUMBER")]
+    threads: Option<NonZeroUsize>,
+    /// The data folder of a headroom: the scores go into its lake's table `backtests`.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// How to print the findings.
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
@@ -91,21 +128,51 @@ pub(crate) async fn run(args: BacktestArgs) -> anyhow::Result<()> {
     if !problems.is_empty() {
         return Err(UserError::new(problems.join("; ")));
     }
-    tokio::task::spawn_blocking(move || study(&args)).await.context("the backtest was abandoned")?
+    let lake = match &args.data_dir {
+        Some(folder) => Some(LakePlace::in_folder(folder).open().await?),
+        None => None,
+    };
+    let (series, signals) = inputs(&args, lake.as_ref()).await?;
+    let (args, study) = tokio::task::spawn_blocking(move || {
+        let study = study::study(&args, &series, &signals)?;
+        tell(&args, &study, &signals).map(|()| (args, study))
+    })
+    .await
+    .context("the backtest was abandoned")??;
+    if let Some(lake) = &lake {
+        let run = lake::keep(lake, &study, &args).await?;
+        say(format_args!("the scores are in the table backtests, as run {run}"));
+    }
+    Ok(())
 }
 
-fn study(args: &BacktestArgs) -> anyhow::Result<()> {
-    let signals = match &args.signals {
-        Some(path) => csv_signals::read(path).map_err(|error| UserError::new(error.to_string()))?,
-        None => Vec::new(),
+/// The history and the signals, from files or from the lake.
+async fn inputs(args: &BacktestArgs, lake: Option<&Lake>) -> anyhow::Result<(Vec<Series>, Vec<Signal>)> {
+    let signals = match (&args.signals, lake.filter(|_| args.table.is_some())) {
+        (Some(path), _) => csv_signals::read(path).map_err(|error| UserError::new(error.to_string()))?,
+        (None, Some(lake)) => lake::signals(lake).await?,
+        (None, None) => Vec::new(),
     };
-    let series = series::read(&args.data, &args.columns()?, args.step)?;
-    let (findings, courses) = study::study(args, &series, &signals)?;
+    let series = match (&args.data, &args.table, lake) {
+        (None, Some(table), Some(lake)) => lake::series(lake, table, args).await?,
+        (Some(path), _, _) => series::read(path, &args.columns()?, args.step)?,
+        _ => return Err(UserError::new("name the history: --data FILE, or --table TABLE with --data-dir DIR")),
+    };
+    Ok((series, signals))
+}
+
+fn tell(args: &BacktestArgs, study: &Study, signals: &[Signal]) -> anyhow::Result<()> {
+    let write = |name: &str, path: &Path, text: String| {
+        std::fs::write(path, text).map_err(|error| UserError::new(format!("{name} {}: {error}", path.display())))
+    };
     if let Some(path) = &args.report {
-        std::fs::write(path, report::html(&findings, &courses, &signals))
-            .map_err(|error| UserError::new(format!("--report {}: {error}", path.display())))?;
+        let courses: Vec<&Course> = study.workloads.iter().map(|done| &done.course).collect();
+        write("--report", path, report::html(&study.findings, &courses, signals))?;
     }
-    print(args.output, &findings)
+    if let Some(path) = &args.json {
+        write("--json", path, serde_json::to_string_pretty(&study.findings)?)?;
+    }
+    print(args.output, &study.findings)
 }
 
 fn print(output: Output, findings: &Findings) -> anyhow::Result<()> {

@@ -1,5 +1,7 @@
 //! `headroom bench`: how fast a part is, beside its peers, in one run on one machine.
 
+mod forecast;
+mod m4;
 mod peers;
 mod rows;
 mod usage;
@@ -12,11 +14,17 @@ use clap::Subcommand;
 pub(crate) enum BenchCommand {
     /// From a Kafka topic to closed windows with percentiles, beside the ceiling, one-shot engines and other streams.
     Windows(windows::WindowsArgs),
+    /// Fitting and forecasting many workloads: time, memory and size of what is learned, beside peers.
+    Forecast(forecast::ForecastArgs),
+    /// The hourly series of the M4 competition, with its scores.
+    M4(m4::M4Args),
 }
 
 /// Runs a benchmark and prints what it measures.
 pub(crate) async fn run(command: BenchCommand) -> anyhow::Result<()> {
     match command {
         BenchCommand::Windows(args) => windows::run(args).await,
+        BenchCommand::Forecast(args) => forecast::run(args).await,
+        BenchCommand::M4(args) => m4::run(args).await,
     }
 }

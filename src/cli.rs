@@ -5,7 +5,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
-use crate::{audit_command, backtest, bench, config, control, demo, features, governance, lake_command, query, run};
+use crate::{
+    audit_command, backtest, bench, config, control, demo, features, forecast_command, governance, lake_command, query,
+    run, signal_command,
+};
 
 /// Raises database capacity before the traffic arrives.
 #[derive(Debug, Parser)]
@@ -35,6 +38,12 @@ pub(crate) enum Command {
     /// List, approve or reject capacity plans.
     #[command(subcommand)]
     Plan(control::PlanCommand),
+    /// Show the newest forecast of a workload, and what makes it less sure.
+    #[command(subcommand)]
+    Forecast(forecast_command::ForecastCommand),
+    /// Tell what event signals do to the load, and how that is known.
+    #[command(subcommand)]
+    Signal(signal_command::SignalCommand),
     /// Undo a plan or an action with what followed from it, and pause automation of the workload.
     Rollback(control::RollbackArgs),
     /// Show, export or verify the record of what was done.
@@ -108,6 +117,8 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Query(args) => query::run(args).await,
         Command::Lake(command) => lake_command::run(command).await,
         Command::Plan(command) => control::plan(command).await,
+        Command::Forecast(command) => forecast_command::run(command).await,
+        Command::Signal(command) => signal_command::run(command).await,
         Command::Rollback(args) => control::rollback(args).await,
         Command::Audit(command) => audit_command::run(command).await,
         Command::Pause(args) => control::switch(args, true).await,

@@ -105,7 +105,6 @@ enum Form {
 
 impl LakePlace {
     /// The lake in a data folder, with the default configuration.
-    #[cfg(test)]
     pub(crate) fn in_folder(folder: &std::path::Path) -> Self {
         Self { data_dir: DataDirArg { data_dir: folder.to_owned() }, config: ConfigArg::default() }
     }

@@ -11,12 +11,15 @@ mod data_dir;
 mod demo;
 mod endpoints;
 mod features;
+mod forecast_command;
 mod governance;
 mod lake_command;
+mod parallel;
 mod query;
 mod run;
 mod scoreboard;
 mod serve;
+mod signal_command;
 mod telemetry;
 mod terminal;
 

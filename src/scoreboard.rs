@@ -33,6 +33,9 @@ pub(crate) struct Row {
     pub(crate) unit_hours: f64,
     /// Unit hours, divided by those of the oracle.
     pub(crate) cost_vs_oracle: f64,
+    /// Minutes by which the units that a rise of the load needs were ready before it, the median; an hour at the most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) lead_minutes: Option<f64>,
 }
 
 /// The scoreboard with what it rests on.
@@ -180,6 +183,7 @@ pub(crate) fn rows(workloads: &[Vec<PolicyResult>]) -> Vec<Row> {
                 violation_minutes: total(place, |result| result.violation_minutes),
                 unit_hours,
                 cost_vs_oracle: unit_hours / oracle_hours,
+                lead_minutes: None,
             }
         })
         .collect()
@@ -188,10 +192,16 @@ pub(crate) fn rows(workloads: &[Vec<PolicyResult>]) -> Vec<Row> {
 /// Writes the rows as a table.
 pub(crate) fn write_rows(f: &mut fmt::Formatter<'_>, rows: &[Row]) -> fmt::Result {
     let width = rows.iter().map(|row| row.policy.chars().count()).max().unwrap_or(0).max("policy".len());
-    writeln!(f, "{:width$}  {:>17}  {:>12}  {:>13}", "policy", "violation minutes", "unit hours", "cost / oracle")?;
+    let has_leads = rows.iter().any(|row| row.lead_minutes.is_some());
+    write!(f, "{:width$}  {:>17}  {:>12}  {:>13}", "policy", "violation minutes", "unit hours", "cost / oracle")?;
+    writeln!(f, "{}", if has_leads { "  lead, minutes" } else { "" })?;
     for row in rows {
         let (policy, minutes, hours, cost) = (&row.policy, row.violation_minutes, row.unit_hours, row.cost_vs_oracle);
-        writeln!(f, "{policy:width$}  {minutes:>17.0}  {hours:>12.1}  {cost:>13.2}")?;
+        write!(f, "{policy:width$}  {minutes:>17.0}  {hours:>12.1}  {cost:>13.2}")?;
+        match row.lead_minutes {
+            Some(lead) => writeln!(f, "  {lead:>13.0}")?,
+            None => writeln!(f)?,
+        }
     }
     Ok(())
 }

@@ -1,13 +1,16 @@
 //! A history as if the forecaster had been there: the engine is told of each step in order, as the service tells it,
 //! and every forecast is scored on the steps that came behind it.
 
-use headroom_models::score::{Sums, seasonal_scale};
+mod spikes;
+
+use headroom_models::score::{Sums, at_level, seasonal_scale};
 use headroom_models::{Abstention, Engine, EngineConfig, Family, ForecastSet, KnownEvent, ModelError};
 use headroom_proto::WorkloadId;
 use headroom_proto::v1::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::signals::{Added, SignalBook};
+use spikes::{Peak, Spikes};
 
 const HOUR_US: i64 = 3_600_000_000;
 const DAY_US: i64 = 24 * HOUR_US;
@@ -58,6 +61,42 @@ pub struct ModelScores {
     pub event_coverage_80: Option<f64>,
     /// As `coverage_95`, on event steps.
     pub event_coverage_95: Option<f64>,
+    /// How far the highest median within event steps is from the highest actual there, over it: the mean over forecasts
+    /// that reach into an event.
+    pub peak_error: Option<f64>,
+    /// Share of the spikes that the median told. A spike is a step with more than one and a half times the usual load of
+    /// its time of day, by the median of the week before.
+    pub spike_recall: Option<f64>,
+    /// Share of the spikes told that came.
+    pub spike_precision: Option<f64>,
+}
+
+/// The mean of each score over workloads, model by model; those without a score have no part in it.
+#[must_use]
+pub fn means(workloads: &[&[ModelScores]]) -> Vec<ModelScores> {
+    let Some(first) = workloads.first() else { return Vec::new() };
+    let mean_of = |place: usize, score: fn(&ModelScores) -> Option<f64>| {
+        let known: Vec<f64> = workloads.iter().filter_map(|models| score(models.get(place)?)).collect();
+        #[expect(clippy::cast_precision_loss, reason = "a count of workloads")]
+        let count = known.len() as f64;
+        (!known.is_empty()).then(|| known.iter().sum::<f64>() / count)
+    };
+    let of_model = |(place, model): (usize, &ModelScores)| ModelScores {
+        model: format!("mean of {}: {}", workloads.len(), model.model),
+        wql: mean_of(place, |scores| scores.wql),
+        event_wql: mean_of(place, |scores| scores.event_wql),
+        wape: mean_of(place, |scores| scores.wape),
+        event_wape: mean_of(place, |scores| scores.event_wape),
+        mase: mean_of(place, |scores| scores.mase),
+        coverage_80: mean_of(place, |scores| scores.coverage_80),
+        coverage_95: mean_of(place, |scores| scores.coverage_95),
+        event_coverage_80: mean_of(place, |scores| scores.event_coverage_80),
+        event_coverage_95: mean_of(place, |scores| scores.event_coverage_95),
+        peak_error: mean_of(place, |scores| scores.peak_error),
+        spike_recall: mean_of(place, |scores| scores.spike_recall),
+        spike_precision: mean_of(place, |scores| scores.spike_precision),
+    };
+    first.iter().enumerate().map(of_model).collect()
 }
 
 /// Name of the engine as it is served, champion and challengers together.
@@ -90,6 +129,8 @@ struct Judge<'a> {
     events: &'a [KnownEvent],
     /// For each step: was it within an event that was announced when it came?
     event_steps: Vec<bool>,
+    /// For each step: the load from which on it is a spike; NaN where too little is known.
+    spikes_from: Vec<f64>,
     score_from_us: i64,
     scale: f64,
 }
@@ -102,8 +143,10 @@ impl<'a> Judge<'a> {
         let event_steps = starts.map(|start_us| informed.is_event_step(start_us, start_us)).collect();
         let history = usize::try_from((score_from_us - series.start_us).div_euclid(series.step_us)).unwrap_or(0);
         let history = series.values.get(..history).unwrap_or(series.values);
-        let scale = seasonal_scale(history, usize::try_from(DAY_US / series.step_us).unwrap_or(1));
-        Self { series, events, event_steps, score_from_us, scale }
+        let day_steps = usize::try_from(DAY_US / series.step_us).unwrap_or(1);
+        let scale = seasonal_scale(history, day_steps);
+        let spikes_from = spikes::thresholds(series.values, day_steps);
+        Self { series, events, event_steps, spikes_from, score_from_us, scale }
     }
 
     /// As the service does: a step without a value is a window that never came, and makes no forecast.
@@ -137,16 +180,21 @@ impl<'a> Judge<'a> {
     }
 
     fn score(&self, levels: &[f64], values: &[f32], first: usize, totals: &mut Totals) {
-        let came = self.series.values.iter().zip(&self.event_steps).skip(first);
-        for (quantiles, (actual, is_event)) in values.chunks_exact(levels.len().max(1)).zip(came) {
+        let came = self.series.values.iter().zip(self.event_steps.iter().zip(&self.spikes_from)).skip(first);
+        let mut peak = Peak::default();
+        for (quantiles, (actual, (is_event, spike_from))) in values.chunks_exact(levels.len().max(1)).zip(came) {
             if actual.is_nan() {
                 continue;
             }
             totals.all.add(levels, quantiles, *actual);
+            let median = at_level(levels, quantiles, 0.5);
+            totals.spikes.add(*spike_from, median, *actual);
             if *is_event {
                 totals.during_events.add(levels, quantiles, *actual);
+                peak.add(median, *actual);
             }
         }
+        totals.spikes.close(peak);
     }
 }
 
@@ -155,6 +203,7 @@ impl<'a> Judge<'a> {
 struct Totals {
     all: Sums,
     during_events: Sums,
+    spikes: Spikes,
 }
 
 /// Of what is served, and of each family, in the order of [`Family::ALL`].
@@ -164,7 +213,7 @@ struct Tally {
 }
 
 fn scores(model: &str, totals: &Totals, scale: f64) -> ModelScores {
-    let Totals { all, during_events } = totals;
+    let Totals { all, during_events, spikes } = totals;
     let finite = |score: f64| score.is_finite().then_some(score);
     ModelScores {
         model: model.to_owned(),
@@ -177,6 +226,9 @@ fn scores(model: &str, totals: &Totals, scale: f64) -> ModelScores {
         coverage_95: finite(all.coverage_95()),
         event_coverage_80: finite(during_events.coverage_80()),
         event_coverage_95: finite(during_events.coverage_95()),
+        peak_error: finite(spikes.peak_error()),
+        spike_recall: finite(spikes.recall()),
+        spike_precision: finite(spikes.precision()),
     }
 }
 

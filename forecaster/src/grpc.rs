@@ -3,9 +3,11 @@
 use std::pin::Pin;
 use std::sync::Arc;
 
+use headroom_proto::EventTime;
 use headroom_proto::v1::forecast_service_server::ForecastService;
 use headroom_proto::v1::{
-    Forecast, LatestForecastRequest, ListModelsRequest, ListModelsResponse, WatchForecastsRequest,
+    Forecast, LatestForecastRequest, ListLiftsRequest, ListLiftsResponse, ListModelsRequest, ListModelsResponse, Mark,
+    MarkKind, Verdict, WatchForecastsRequest,
 };
 use tokio_stream::wrappers::BroadcastStream;
 use tokio_stream::wrappers::errors::BroadcastStreamRecvError;
@@ -13,6 +15,10 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::{Request, Response, Status, async_trait};
 
 use crate::ForecasterHandle;
+use crate::learner::LiftError;
+
+/// A forecast is stale when so many windows should have come since.
+const STALE_STEPS: i64 = 3;
 
 /// The gRPC face of a [`ForecasterHandle`].
 #[derive(Clone, Debug)]
@@ -42,7 +48,11 @@ impl ForecastService for ForecastGrpc {
         let latest = latest.ok_or_else(|| {
             Status::not_found(format!("no forecast of workload `{workload}`; there are forecasts of: {}", self.known()))
         })?;
-        Ok(Response::new(Forecast::clone(&latest)))
+        let mut forecast = Forecast::clone(&latest);
+        if let Some(now) = self.handle.now() {
+            mark_stale(&mut forecast, now);
+        }
+        Ok(Response::new(forecast))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<Forecast, Status>> + Send>>;
@@ -59,6 +69,36 @@ impl ForecastService for ForecastGrpc {
         let models = self.handle.models(&request.into_inner().workload);
         Ok(Response::new(ListModelsResponse { models }))
     }
+
+    async fn list_lifts(&self, request: Request<ListLiftsRequest>) -> Result<Response<ListLiftsResponse>, Status> {
+        let request = request.into_inner();
+        let what = format!("{}{}", request.signal_id, request.kind);
+        let answer = self.handle.lifts(request).await;
+        match answer.ok_or_else(|| Status::unavailable("the forecaster has stopped"))? {
+            Ok(lifts) if lifts.is_empty() && !what.is_empty() => Err(Status::not_found(format!(
+                "nothing can be said of `{what}`: no workload that it concerns has enough history, or no such signal \
+                 stands"
+            ))),
+            Ok(lifts) => Ok(Response::new(ListLiftsResponse { lifts })),
+            Err(error @ LiftError::Unknown(_)) => Err(Status::not_found(error.to_string())),
+            Err(error @ LiftError::TooEarly(_)) => Err(Status::failed_precondition(error.to_string())),
+        }
+    }
+}
+
+/// Windows have ceased to come: what was forecast then may not hold now.
+fn mark_stale(forecast: &mut Forecast, now: EventTime) {
+    let age = now - EventTime::from_micros(forecast.origin_us);
+    if age.micros() <= STALE_STEPS.saturating_mul(forecast.step_us) {
+        return;
+    }
+    let reason = format!("its newest window ended {age} ago: no window has come since");
+    if forecast.verdict() != Verdict::Abstain {
+        forecast.set_verdict(Verdict::Stale);
+    }
+    let before = std::mem::take(&mut forecast.verdict_reason);
+    forecast.verdict_reason = if before.is_empty() { reason.clone() } else { format!("{before}; {reason}") };
+    forecast.marks.push(Mark { kind: MarkKind::Stale.into(), reason });
 }
 
 fn watched(
@@ -71,5 +111,24 @@ fn watched(
         Err(BroadcastStreamRecvError::Lagged(missed)) => Some(Err(Status::resource_exhausted(format!(
             "{missed} forecasts were missed: read faster, and watch again"
         )))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_forecast_is_stale_once_windows_should_have_come() {
+        let made = Forecast { step_us: 300_000_000, values: vec![1.0], ..Forecast::default() };
+        let after = |minutes: i64| {
+            let mut forecast = Forecast { verdict: Verdict::Fresh.into(), ..made.clone() };
+            mark_stale(&mut forecast, EventTime::from_micros(minutes * 60_000_000));
+            (forecast.verdict(), forecast.marks.len(), forecast.verdict_reason)
+        };
+        assert_eq!(after(15), (Verdict::Fresh, 0, String::new()));
+        let (verdict, marks, reason) = after(40);
+        assert_eq!((verdict, marks), (Verdict::Stale, 1));
+        assert!(reason.contains("40m ago"), "{reason}");
     }
 }

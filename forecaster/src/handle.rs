@@ -4,12 +4,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use headroom_proto::status::{StageState, StageStatus};
 use headroom_proto::v1::forecast_service_server::ForecastServiceServer;
-use headroom_proto::v1::{Forecast, Model};
-use tokio::sync::broadcast;
+use headroom_proto::v1::{Forecast, ListLiftsRequest, Model, SignalLift};
+use headroom_proto::{Clock, EventTime};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::ForecasterConfig;
 use crate::grpc::ForecastGrpc;
+use crate::learner::LiftError;
+use crate::lifts::Question;
 use crate::view::{ScoreView, View};
+
+/// Questions that may wait for the loop.
+const MAX_QUESTIONS: usize = 16;
 
 /// A handle on the forecaster; cheap to clone.
 #[derive(Clone, Debug)]
@@ -21,19 +27,25 @@ pub struct ForecasterHandle {
 struct Shared {
     status: Mutex<StageStatus>,
     view: Mutex<View>,
+    questions: mpsc::Sender<Question>,
+    clock: Clock,
     /// Gone once the forecaster has ended, which ends the watchers' streams.
     watchers: Mutex<Option<broadcast::Sender<Arc<Forecast>>>>,
 }
 
 impl ForecasterHandle {
-    pub(crate) fn new(config: &ForecasterConfig) -> Self {
+    /// With the questions that the loop is to answer.
+    pub(crate) fn new(config: &ForecasterConfig, clock: Clock) -> (Self, mpsc::Receiver<Question>) {
+        let (questions, asked) = mpsc::channel(MAX_QUESTIONS);
         let status = StageStatus { stage: "forecast".to_owned(), ..StageStatus::default() };
         let shared = Shared {
             status: Mutex::new(status),
             view: Mutex::new(View::new(config.kept_models, config.kept_scores)),
+            questions,
+            clock,
             watchers: Mutex::new(Some(broadcast::Sender::new(config.watch_lag))),
         };
-        Self { shared: Arc::new(shared) }
+        (Self { shared: Arc::new(shared) }, asked)
     }
 
     /// State and progress. Its event time is that of the newest window whose forecasts are durable.
@@ -54,6 +66,11 @@ impl ForecasterHandle {
         locked(&self.shared.view).latest(workload)
     }
 
+    /// The time that forecasts are old by: the wall clock's, or in a replay that of the newest window handled.
+    pub(crate) fn now(&self) -> Option<EventTime> {
+        if self.shared.clock.is_replay() { self.status().event_time } else { Some(self.shared.clock.now()) }
+    }
+
     /// The newest model records of a workload, or of every one when none is named; each workload's oldest first.
     #[must_use]
     pub fn models(&self, workload: &str) -> Vec<Model> {
@@ -71,6 +88,13 @@ impl ForecasterHandle {
     pub fn watch(&self) -> broadcast::Receiver<Arc<Forecast>> {
         let watchers = locked(&self.shared.watchers);
         watchers.as_ref().map_or_else(|| broadcast::channel(1).1, broadcast::Sender::subscribe)
+    }
+
+    /// What event signals do to the load; none when the forecaster does not answer any more.
+    pub(crate) async fn lifts(&self, request: ListLiftsRequest) -> Option<Result<Vec<SignalLift>, LiftError>> {
+        let (answer, answered) = oneshot::channel();
+        self.shared.questions.send(Question { request, answer }).await.ok()?;
+        answered.await.ok()
     }
 
     /// The gRPC service.

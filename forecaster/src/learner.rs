@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use headroom_ingest_broker::{Received, Record};
-use headroom_models::{Engine, OutcomeFeedback};
+use headroom_models::{Engine, LiftOf, OutcomeFeedback};
 use headroom_proto::topics::Topic;
-use headroom_proto::v1::{Forecast, Model, Outcome};
+use headroom_proto::v1::{Forecast, ListLiftsRequest, Model, Outcome, SignalLift};
 use headroom_proto::{EventTime, WorkloadId, headers, signal};
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -49,6 +49,15 @@ pub(crate) struct Turn {
 pub(crate) struct DeadLetter {
     record: Received,
     reason: String,
+}
+
+/// Why nothing can be said of signals.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LiftError {
+    #[error("no such workload; there are: {}", .0.join(", "))]
+    Unknown(Vec<String>),
+    #[error("{0}")]
+    TooEarly(String),
 }
 
 /// The engines of all workloads.
@@ -102,6 +111,26 @@ impl Learners {
         }
         turn.workloads = self.state.workloads.len();
         turn
+    }
+
+    /// What event signals do to one workload, or to every one when none is named.
+    ///
+    /// # Errors
+    /// When no workload of that name is known, or it has too little history.
+    pub(crate) fn lifts(&self, request: &ListLiftsRequest) -> Result<Vec<SignalLift>, LiftError> {
+        let of = match (request.signal_id.as_str(), request.kind.as_str()) {
+            ("", "") => LiftOf::All,
+            ("", kind) => LiftOf::Kind(kind),
+            (id, _) => LiftOf::Signal(id),
+        };
+        if request.workload.is_empty() {
+            // Those with too little history have nothing to tell.
+            let told = self.state.workloads.iter().filter_map(|(name, workload)| workload.lifts(name, of).ok());
+            return Ok(told.flatten().collect());
+        }
+        let unknown = || LiftError::Unknown(self.state.workloads.keys().cloned().collect());
+        let workload = self.state.workloads.get(&request.workload).ok_or_else(unknown)?;
+        workload.lifts(&request.workload, of).map_err(|abstention| LiftError::TooEarly(abstention.reason))
     }
 
     fn signal(&mut self, record: &Received, now: EventTime, turn: &mut Turn) -> Result<(), String> {

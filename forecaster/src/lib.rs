@@ -11,6 +11,7 @@ mod grpc;
 mod handle;
 mod intake;
 mod learner;
+mod lifts;
 mod lineage;
 mod metrics;
 mod outbox;

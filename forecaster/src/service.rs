@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::intake::{Batch, Intake};
 use crate::learner::{Learners, Turn};
+use crate::lifts::Question;
 use crate::lineage::SCORED;
 use crate::metrics::Metrics;
 use crate::outbox::{Acked, Outbox, message};
@@ -39,6 +40,7 @@ pub struct ForecasterService {
     folder: SnapshotFolder,
     metrics: Metrics,
     handle: ForecasterHandle,
+    questions: mpsc::Receiver<Question>,
 }
 
 /// Everything that can happen to the forecaster.
@@ -48,6 +50,8 @@ enum Event {
     Batch(Batch),
     /// A forecast is durable.
     Acked(Acked),
+    /// Somebody asks what signals do.
+    Asked(Question),
     /// It is time to write the state.
     SnapshotDue,
     /// The program ends.
@@ -68,9 +72,10 @@ impl ForecasterService {
     ) -> Result<(Self, ForecasterHandle), ForecasterError> {
         let engine = Engine::try_new(config.engine()?)?;
         let folder = SnapshotFolder::new(state_dir, fingerprint(&config)?);
-        let handle = ForecasterHandle::new(&config);
+        let (handle, questions) = ForecasterHandle::new(&config, clock.clone());
         let metrics = Metrics::register(registry);
-        let service = Self { config: Arc::new(config), engine, broker, clock, folder, metrics, handle: handle.clone() };
+        let (config, shown) = (Arc::new(config), handle.clone());
+        let service = Self { config, engine, broker, clock, folder, metrics, handle: shown, questions };
         Ok((service, handle))
     }
 
@@ -156,6 +161,7 @@ impl Running {
             match self.next_event(shutdown).await? {
                 Event::Batch(batch) => self.on_batch(batch).await?,
                 Event::Acked(acked) => self.on_acked(&acked),
+                Event::Asked(question) => self.on_question(question).await?,
                 Event::SnapshotDue => self.snapshot().await?,
                 Event::Shutdown => return self.snapshot().await,
             }
@@ -170,6 +176,7 @@ impl Running {
             () = shutdown.cancelled() => Ok(Event::Shutdown),
             acked = self.outbox.acked() => Ok(Event::Acked(acked?)),
             _ = self.ticks.tick() => Ok(Event::SnapshotDue),
+            Some(question) = self.service.questions.recv() => Ok(Event::Asked(question)),
             batch = self.batches.recv(), if has_room => match batch {
                 Some(batch) => Ok(Event::Batch(batch?)),
                 None if shutdown.is_cancelled() => Ok(Event::Shutdown),
@@ -191,6 +198,13 @@ impl Running {
             status.note = format!("{} workloads", turn.workloads);
         });
         self.publish(turn).await
+    }
+
+    async fn on_question(&self, Question { request, answer }: Question) -> Result<(), ForecasterError> {
+        let lifts = self.blocking(move |learners| learners.lifts(&request)).await?;
+        // Whoever asked may have gone.
+        answer.send(lifts).ok();
+        Ok(())
     }
 
     async fn publish(&mut self, turn: Turn) -> Result<(), ForecasterError> {

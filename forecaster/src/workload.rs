@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use headroom_models::{Engine, ForecastSet, KnownEvent, Note, OutcomeFeedback, Verdict};
-use headroom_proto::EventTime;
-use headroom_proto::v1::{self, Forecast, Model, SignalUse};
+use headroom_models::{Abstention, Engine, ForecastSet, KnownEvent, LiftOf, Note, OutcomeFeedback, Verdict};
+use headroom_proto::v1::{self, Forecast, Mark, MarkKind, Model, SignalUse};
 use serde::{Deserialize, Serialize};
 
+use crate::lifts;
 use crate::lineage::{self, Lineage};
 use crate::positions::Positions;
 use crate::windows::TargetWindow;
@@ -16,7 +16,17 @@ use crate::windows::TargetWindow;
 pub(crate) struct Workload {
     engine: Engine,
     models: BTreeMap<String, Model>,
+    /// Which of the newest windows were incomplete, the newest in the lowest bit.
+    #[serde(default)]
+    incomplete: u32,
 }
+
+/// Windows whose completeness is looked at, as many as the engine looks at for gaps.
+const NEWEST: u32 = 12;
+/// The models take the level from so many of the newest windows: one that is incomplete makes the forecast less sure.
+const LEVEL: u32 = 3;
+/// Incomplete windows among the newest above which no forecast is made.
+const MAX_INCOMPLETE: u32 = 6;
 
 impl Workload {
     /// A new workload is told of everything that was announced before it appeared.
@@ -24,7 +34,7 @@ impl Workload {
         for event in events {
             engine.signal(event);
         }
-        Self { engine, models: BTreeMap::new() }
+        Self { engine, models: BTreeMap::new(), incomplete: 0 }
     }
 
     /// The end of the last window that was observed.
@@ -40,6 +50,12 @@ impl Workload {
         self.engine.outcome(outcome);
     }
 
+    /// What signals do to its load.
+    pub(crate) fn lifts(&self, name: &str, of: LiftOf<'_>) -> Result<Vec<v1::SignalLift>, Abstention> {
+        let is_all = of == LiftOf::All;
+        Ok(self.engine.lifts(of)?.into_iter().map(|lift| lifts::record(name, lift, !is_all)).collect())
+    }
+
     /// Takes the next window in; returns the model records that follow.
     pub(crate) fn observe(
         &mut self,
@@ -48,6 +64,7 @@ impl Workload {
         positions: &Positions,
     ) -> Vec<Model> {
         let before_us = self.engine.origin_us().unwrap_or(window.start_us);
+        self.incomplete = (self.incomplete << 1) | u32::from(!window.complete);
         let mut records = Vec::new();
         for note in self.engine.observe(window.start_us, window.value) {
             match note {
@@ -84,24 +101,39 @@ impl Workload {
 
     /// The forecast whose origin is the end of `window`, the last one observed; without values when none can be made.
     pub(crate) fn forecast(&mut self, window: &TargetWindow, lineage: &Lineage<'_>) -> Forecast {
+        let missing = (self.incomplete & ((1 << NEWEST) - 1)).count_ones();
         let mut forecast = match self.engine.forecast() {
-            Ok(set) => made(set),
-            Err(abstention) => Forecast {
-                origin_us: window.end_us,
-                step_us: window.end_us.saturating_sub(window.start_us),
-                model_version: self.engine.champion().to_owned(),
-                verdict: v1::Verdict::Abstain.into(),
-                verdict_reason: abstention.reason,
-                ..Forecast::default()
-            },
+            Ok(_) if missing > MAX_INCOMPLETE => {
+                self.abstention(window, format!("{missing} of the last {NEWEST} windows are incomplete"))
+            }
+            Ok(mut set) => {
+                let is_incomplete = self.incomplete & ((1 << LEVEL) - 1) != 0;
+                if is_incomplete {
+                    set.widen(|_| true);
+                }
+                let mut forecast = made(set);
+                if is_incomplete {
+                    suspect(&mut forecast, missing);
+                }
+                forecast
+            }
+            Err(abstention) => self.abstention(window, abstention.reason),
         };
         forecast.workload.clone_from(&window.workload);
         lineage.target().clone_into(&mut forecast.target);
         lineage.feature_version().clone_into(&mut forecast.feature_version);
-        if !window.complete {
-            suspect(&mut forecast, window.end_us);
-        }
         forecast
+    }
+
+    fn abstention(&self, window: &TargetWindow, reason: String) -> Forecast {
+        Forecast {
+            origin_us: window.end_us,
+            step_us: window.end_us.saturating_sub(window.start_us),
+            model_version: self.engine.champion().to_owned(),
+            verdict: v1::Verdict::Abstain.into(),
+            verdict_reason: reason,
+            ..Forecast::default()
+        }
     }
 }
 
@@ -121,17 +153,24 @@ fn made(set: ForecastSet) -> Forecast {
         signals: set.signals.into_iter().map(|(signal_id, revision)| SignalUse { signal_id, revision }).collect(),
         verdict: verdict.into(),
         verdict_reason: set.verdict_reason,
+        marks: set.unlike.into_iter().map(|reason| mark(MarkKind::Unlike, reason)).collect(),
         ..Forecast::default()
     }
 }
 
-/// A forecast that rests on an incomplete window is no longer fresh.
-fn suspect(forecast: &mut Forecast, end_us: i64) {
-    let end = EventTime::from_micros(end_us);
-    let reason = format!("the window ending {end} is incomplete: some of its records are missing or came late");
+fn mark(kind: MarkKind, reason: String) -> Mark {
+    Mark { kind: kind.into(), reason }
+}
+
+/// A forecast that rests on incomplete windows is no longer fresh.
+fn suspect(forecast: &mut Forecast, missing: u32) {
+    let reason = format!(
+        "{missing} of the last {NEWEST} windows are incomplete: some of their records are missing or came late"
+    );
     if forecast.verdict() == v1::Verdict::Fresh {
         forecast.set_verdict(v1::Verdict::Suspect);
     }
     let before = std::mem::take(&mut forecast.verdict_reason);
-    forecast.verdict_reason = if before.is_empty() { reason } else { format!("{before}; {reason}") };
+    forecast.verdict_reason = if before.is_empty() { reason.clone() } else { format!("{before}; {reason}") };
+    forecast.marks.push(mark(MarkKind::Incomplete, reason));
 }

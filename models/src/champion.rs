@@ -116,6 +116,21 @@ impl Track {
         }
     }
 
+    /// The same without the rows it was trained on and the forecasts that wait for their values.
+    pub(crate) fn without_training(&self) -> Self {
+        let fitted = self.fitted.as_ref().map(Fitted::without_training);
+        Self {
+            family: self.family,
+            fitted,
+            version: self.version.clone(),
+            calibration: self.calibration.clone(),
+            kept: VecDeque::new(),
+            losses: VecDeque::new(),
+            hour: Sums::default(),
+            ..*self
+        }
+    }
+
     /// Forecasts the horizon behind the end of the history, with the events known then.
     pub(crate) fn forecast(&mut self, history: &History, book: &EventBook, config: &EngineConfig) -> Option<Path> {
         let fitted = self.fitted.as_ref()?;

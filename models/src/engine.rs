@@ -9,6 +9,12 @@ use crate::event::EventBook;
 use crate::family::{Family, Training};
 use crate::{EngineConfig, History, KnownEvent, ModelError};
 
+mod artefact;
+mod lift;
+mod unlike;
+
+pub use lift::{Lift, LiftOf, LiftRange, PastLift, SignalLift};
+
 const HOUR_US: i64 = 3_600_000_000;
 /// Gaps among the last dozen steps above which no forecast is made.
 const MAX_RECENT_GAPS: usize = 6;
@@ -102,6 +108,8 @@ pub struct ForecastSet {
     pub verdict: Verdict,
     /// Why not fresh; empty when fresh.
     pub verdict_reason: String,
+    /// In what it is unlike what the models have seen: its quantiles are wider for it, and it is suspect.
+    pub unlike: Vec<String>,
 }
 
 /// Why there is no forecast.
@@ -246,7 +254,7 @@ impl Engine {
         };
         let until_us = origin_us + self.config.step_us * i64::try_from(self.config.horizon_steps).unwrap_or(0);
         let signals = self.book.known(origin_us, origin_us, until_us);
-        Ok(ForecastSet {
+        let mut set = ForecastSet {
             origin_us,
             step_us: self.config.step_us,
             levels: self.config.levels.clone(),
@@ -256,7 +264,10 @@ impl Engine {
             signals: signals.into_iter().map(|event| (event.id.clone(), event.revision)).collect(),
             verdict,
             verdict_reason,
-        })
+            unlike: Vec::new(),
+        };
+        self.mark_unlike(&mut set);
+        Ok(set)
     }
 
     /// Forecasts with the families whose turn it is; gives the path of the one that is served.

@@ -188,6 +188,11 @@ impl Shares {
         Self(names.into_iter().map(str::to_owned).zip(shares.map(|(quiet, event)| [quiet, event])).collect())
     }
 
+    /// What a family counts for on steps within events.
+    pub(crate) fn within_events(&self, family: &str) -> f64 {
+        self.0.get(family).map_or(0.0, |[_, event]| *event)
+    }
+
     /// Parameters for the record.
     pub(crate) fn parameters(&self) -> serde_json::Value {
         let rounded = |share: f64| (share * 1e4).round() / 1e4;

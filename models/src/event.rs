@@ -41,7 +41,8 @@ pub struct KnownEvent {
 }
 
 impl KnownEvent {
-    fn is_long(&self) -> bool {
+    /// Long events act over their whole span, short ones around start and end.
+    pub(crate) fn is_long(&self) -> bool {
         self.ends_at_us - self.starts_at_us >= LONG_US
     }
 

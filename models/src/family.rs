@@ -169,6 +169,14 @@ impl Fitted {
         }
     }
 
+    /// What a forecast needs of it.
+    pub(crate) fn without_training(&self) -> Self {
+        match self {
+            Self::Learned(model) => Self::Learned(Box::new(model.without_training())),
+            Self::Ridge(_) | Self::SeasonalNaive(_) | Self::Mstl(_) | Self::Ensemble(_) => self.clone(),
+        }
+    }
+
     /// Parameters for the record.
     pub(crate) fn parameters(&self) -> serde_json::Value {
         match self {

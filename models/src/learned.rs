@@ -202,6 +202,12 @@ impl Learned {
         Centres { medians, widths }
     }
 
+    /// The trees and the ridges they stand on, without the rows they were grown from.
+    pub(crate) fn without_training(&self) -> Self {
+        let bases = self.bases.back().cloned().into_iter().collect();
+        Self { bases, examples: Examples::default(), model: self.model.clone(), ..*self }
+    }
+
     pub(crate) fn parameters(&self) -> serde_json::Value {
         let trees = self.model.as_ref().map_or(0, Boosted::trees);
         serde_json::json!({

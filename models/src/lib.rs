@@ -22,7 +22,10 @@ mod seasonal_naive;
 
 pub use champion::MaturedScore;
 pub use config::EngineConfig;
-pub use engine::{Abstention, Engine, ForecastSet, ModelCard, Note, OutcomeFeedback, Verdict};
+pub use engine::{
+    Abstention, Engine, ForecastSet, Lift, LiftOf, LiftRange, ModelCard, Note, OutcomeFeedback, PastLift, SignalLift,
+    Verdict,
+};
 pub use error::ModelError;
 pub use event::KnownEvent;
 pub use family::{Family, Model};

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, Float64Builder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder};
 use headroom_models::ForecastSet;
+use headroom_proto::codec;
 use parquet::arrow::ArrowWriter;
 
 use crate::cli::UserError;
@@ -39,8 +40,8 @@ impl Kept {
         }
     }
 
-    /// Writes them all; times are UTC.
-    pub(super) fn write(mut self, file: File) -> anyhow::Result<()> {
+    /// Them all, in the form of an IPC stream; times are UTC.
+    pub(super) fn finish(mut self) -> anyhow::Result<Vec<u8>> {
         let columns: [(&str, ArrayRef); 5] = [
             ("workload", Arc::new(self.workload.finish())),
             ("origin", Arc::new(self.origin.finish().with_timezone("UTC"))),
@@ -49,9 +50,24 @@ impl Kept {
             ("value", Arc::new(self.value.finish())),
         ];
         let rows = RecordBatch::try_from_iter(columns)?;
-        let mut writer = ArrowWriter::try_new(file, rows.schema(), None)?;
-        writer.write(&rows)?;
-        writer.close()?;
-        Ok(())
+        Ok(codec::encode_stream(&rows.schema(), &[rows])?.to_vec())
     }
+}
+
+/// Writes what was kept of each workload into one file.
+pub(super) fn write<'a>(file: File, parts: impl Iterator<Item = &'a [u8]>) -> anyhow::Result<()> {
+    let mut writer: Option<ArrowWriter<File>> = None;
+    let mut file = Some(file);
+    for part in parts {
+        for rows in codec::decode_stream(part)? {
+            if let Some(file) = file.take() {
+                writer = Some(ArrowWriter::try_new(file, rows.schema(), None)?);
+            }
+            if let Some(writer) = &mut writer {
+                writer.write(&rows)?;
+            }
+        }
+    }
+    writer.map(ArrowWriter::close).transpose()?;
+    Ok(())
 }

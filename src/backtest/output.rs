@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::scoreboard::Row;
 
 /// A model's scores in the order of [`MODEL_COLUMNS`].
-pub(super) fn scores_of(row: &ModelScores) -> [Option<f64>; 9] {
+pub(super) fn scores_of(row: &ModelScores) -> [Option<f64>; 12] {
     [
         row.wql,
         row.event_wql,
@@ -19,12 +19,27 @@ pub(super) fn scores_of(row: &ModelScores) -> [Option<f64>; 9] {
         row.coverage_95,
         row.event_coverage_80,
         row.event_coverage_95,
+        row.peak_error,
+        row.spike_recall,
+        row.spike_precision,
     ]
 }
 
 /// Headings of a model's scores.
-pub(super) const MODEL_COLUMNS: [&str; 9] =
-    ["wQL", "event wQL", "WAPE", "event WAPE", "MASE", "cover 80", "cover 95", "event c80", "event c95"];
+pub(super) const MODEL_COLUMNS: [&str; 12] = [
+    "wQL",
+    "event wQL",
+    "WAPE",
+    "event WAPE",
+    "MASE",
+    "cover 80",
+    "cover 95",
+    "event c80",
+    "event c95",
+    "peak error",
+    "recall",
+    "precision",
+];
 
 /// Everything a backtest has found.
 #[derive(Clone, Debug, Serialize)]

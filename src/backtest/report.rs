@@ -9,6 +9,7 @@ use plotly::common::{Fill, HoverInfo, Line, LineShape, Marker, Mode, Orientation
 use plotly::configuration::DisplayModeBar;
 use plotly::layout::{Axis, AxisType, Legend, Margin, Shape, ShapeLayer, ShapeLine, ShapeType};
 use plotly::{Configuration, Layout, Plot, Scatter};
+use serde::{Deserialize, Serialize};
 
 use super::output::{Findings, MODEL_COLUMNS, score, scores_of};
 use crate::scoreboard::Row;
@@ -23,8 +24,11 @@ const BAND: &str = "rgba(10,125,108,0.18)";
 const FAINT: &str = "#8a97a5";
 const EVENT: &str = "rgba(224,142,11,0.16)";
 
+/// More charts than this make a page that no browser opens.
+const MAX_COURSES: usize = 20;
+
 /// One workload's scored part, step by step.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(super) struct Course {
     /// Whose.
     pub(super) workload: String,
@@ -41,7 +45,7 @@ pub(super) struct Course {
 }
 
 /// The whole report.
-pub(super) fn html(findings: &Findings, courses: &[Course], signals: &[Signal]) -> String {
+pub(super) fn html(findings: &Findings, courses: &[&Course], signals: &[Signal]) -> String {
     let mut page =
         String::from("<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><title>Headroom backtest</title>");
     page.push_str("<meta name=\"viewport\" content=\"width=device-width\">");
@@ -60,7 +64,10 @@ pub(super) fn html(findings: &Findings, courses: &[Course], signals: &[Signal]) 
     page.push_str(&chart(&frontier(&findings.policies), "frontier"));
     page.push_str("<h2>Forecasts</h2>");
     page.push_str(&models_table(findings));
-    for (number, course) in courses.iter().enumerate() {
+    if courses.len() > MAX_COURSES {
+        page.push_str(&format!("<p>The first {MAX_COURSES} of {} workloads are drawn.</p>", courses.len()));
+    }
+    for (number, course) in courses.iter().take(MAX_COURSES).enumerate() {
         page.push_str(&format!("<h2>{}</h2>", escaped(&course.workload)));
         page.push_str(
             "<p>Load, the forecast's 80 % band as it stood one lead time before, the load that the capacity could \
@@ -74,12 +81,13 @@ pub(super) fn html(findings: &Findings, courses: &[Course], signals: &[Signal]) 
 
 fn policies_table(rows: &[Row]) -> String {
     let mut table = String::from(
-        "<div class=\"scroll\"><table><tr><th>policy<th>violation minutes<th>unit hours<th>cost / oracle</tr>",
+        "<div class=\"scroll\"><table><tr><th>policy<th>violation minutes<th>unit hours<th>cost / oracle<th>lead, min</tr>",
     );
     for row in rows {
         let (policy, ratio) = (escaped(&row.policy), row.cost_vs_oracle);
-        let cells =
-            format!("<tr><td>{policy}<td>{:.0}<td>{:.0}<td>{ratio:.2}</tr>", row.violation_minutes, row.unit_hours);
+        let lead = row.lead_minutes.map_or_else(|| "-".to_owned(), |lead| format!("{lead:.0}"));
+        let (minutes, hours) = (row.violation_minutes, row.unit_hours);
+        let cells = format!("<tr><td>{policy}<td>{minutes:.0}<td>{hours:.0}<td>{ratio:.2}<td>{lead}</tr>");
         table.push_str(&cells);
     }
     table.push_str("</table></div>");
@@ -207,6 +215,7 @@ mod tests {
             violation_minutes: 5.0,
             unit_hours: 7.0,
             cost_vs_oracle: 1.5,
+            lead_minutes: None,
         };
         let findings = Findings {
             policies: vec![row("reactive"), row("headroom p90")],
@@ -222,7 +231,7 @@ mod tests {
             policy: "headroom p90".to_owned(),
         };
         let signal = Signal { starts_at_us: 0, ends_at_us: 100_000_000, ..Signal::default() };
-        let page = html(&findings, &[course], &[signal]);
+        let page = html(&findings, &[&course], &[signal]);
         assert!(page.contains("<h2>a&#60;b</h2>") && !page.contains("<script>alert(1)"), "names are escaped");
         assert!(!page.contains("<script src") && !page.contains("<link"), "everything is within");
         for expected in ["headroom p90", "Plotly.newPlot(\"frontier\"", "Plotly.newPlot(\"course-0\"", "[1.0,null]"] {

@@ -71,8 +71,35 @@ pub(super) fn read(path: &std::path::Path, columns: &TraceColumns, step: Span) -
         *sum += sample.value;
         *count += 1;
     }
+    all_regular(&path.display().to_string(), workloads, step)
+}
+
+/// The same of samples that are at hand; `source` is told when there are none.
+///
+/// # Errors
+/// As [`read`].
+pub(super) fn regular_of(
+    source: &str,
+    samples: impl Iterator<Item = anyhow::Result<(WorkloadId, EventTime, f64)>>,
+    step: Span,
+) -> anyhow::Result<Vec<Series>> {
+    let mut workloads: BTreeMap<WorkloadId, Steps> = BTreeMap::new();
+    for sample in samples {
+        let (workload, time, value) = sample?;
+        if value < 0.0 {
+            return Err(UserError::new(format!("{source}: the load at {time} is {value}: it cannot be negative")));
+        }
+        let (sum, count) =
+            workloads.entry(workload).or_default().entry(time.micros().div_euclid(step.micros())).or_default();
+        *sum += value;
+        *count += 1;
+    }
+    all_regular(source, workloads, step)
+}
+
+fn all_regular(source: &str, workloads: BTreeMap<WorkloadId, Steps>, step: Span) -> anyhow::Result<Vec<Series>> {
     if workloads.is_empty() {
-        return Err(UserError::new(format!("{}: no row has a value: there is nothing to learn from", path.display())));
+        return Err(UserError::new(format!("{source}: no row has a value: there is nothing to learn from")));
     }
     workloads.into_iter().map(|(workload, steps)| regular(workload, &steps, step)).collect()
 }

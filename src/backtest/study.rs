@@ -1,5 +1,9 @@
 //! The study itself: forecasts with rolling origins, then every policy on the same load.
 
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use headroom_actuator_decide::PlannerConfig;
 use headroom_actuator_decide::simulation::PolicyResult;
 use headroom_forecaster::ForecasterConfig;
@@ -11,10 +15,13 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::BacktestArgs;
 use super::kept::{self, Kept};
+use super::lead;
 use super::output::Findings;
 use super::report::Course;
+use super::results::{self, Done, Results};
 use super::series::Series;
 use crate::cli::UserError;
+use crate::parallel::in_parallel;
 use crate::scoreboard::{self, CHOSEN, Forecasts};
 
 /// Quantiles beside those of the live engine, so that the deciles of the loss need no interpolation.
@@ -24,40 +31,72 @@ const USUAL_UNITS: f64 = 6.0;
 /// No limit on units: a backtest asks what would have been needed.
 const UNLIMITED: u32 = 1_000_000;
 
-/// Scores and policies of every workload, and its course for the report.
-pub(super) fn study(
-    args: &BacktestArgs,
-    series: &[Series],
-    signals: &[Signal],
-) -> anyhow::Result<(Findings, Vec<Course>)> {
+/// A study that is done.
+pub(super) struct Study {
+    /// Over all workloads.
+    pub(super) findings: Findings,
+    /// In the order of their names.
+    pub(super) workloads: Vec<Done>,
+}
+
+/// Scores and policies of every workload, as many at once as there are threads.
+pub(super) fn study(args: &BacktestArgs, series: &[Series], signals: &[Signal]) -> anyhow::Result<Study> {
     let engine = engine_config(args)?;
     let origins = args.origins()?;
     let forecasts_file = args.forecasts.as_deref().map(kept::create).transpose()?;
-    let mut kept = Kept::default();
-    let mut plans = Vec::new();
-    for one in series {
-        plans.push(Plan::new(args, one, &engine)?);
-    }
+    let results = args.results.as_deref().map(Results::open).transpose()?;
+    let plans = series.iter().map(|one| Plan::new(args, one, &engine)).collect::<anyhow::Result<Vec<Plan<'_>>>>()?;
     let bar = progress_bar(series.iter().map(|one| one.loads.len() as u64).sum());
-    let (mut results, mut models, mut courses, mut premises) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for plan in &plans {
+    let found_before = AtomicUsize::new(0);
+    let work = |plan: &Plan<'_>| {
         let events = backtest::events_for(signals, &plan.series.workload);
-        let forecast = plan.forecast(&engine, &events, &bar, |set| {
-            if args.forecasts.is_some() && origins.as_ref().is_none_or(|origins| origins.contains(&set.origin_us)) {
-                kept.add(plan.series.workload.as_str(), set);
-            }
-        })?;
-        let competed = scoreboard::compete(plan.course(), &forecast.forecasts, &plan.planner);
-        courses.push(plan.report(&forecast, &competed));
-        models.extend(plan.named(forecast.scores, series.len() > 1));
-        premises.push(plan.premise(args, events.len()));
-        results.push(competed);
-    }
+        let workload = plan.series.workload.as_str();
+        let fingerprint = plan.fingerprint(args, &engine, &events, origins.as_ref());
+        if let Some(done) = results.as_ref().and_then(|results| results.read(workload, fingerprint)) {
+            found_before.fetch_add(1, Ordering::Relaxed);
+            bar.inc(plan.series.loads.len() as u64);
+            return Ok(done);
+        }
+        let done = plan.run(args, &engine, &events, origins.as_ref(), &bar)?;
+        if let Some(results) = &results {
+            results.write(workload, fingerprint, &done)?;
+        }
+        Ok(done)
+    };
+    let usual = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let workloads = in_parallel(&plans, args.threads.unwrap_or(usual), work)?;
     bar.finish_and_clear();
     if let Some(file) = forecasts_file {
-        kept.write(file)?;
+        kept::write(file, workloads.iter().map(|done| done.forecasts.as_slice()))?;
     }
-    Ok((Findings { policies: scoreboard::rows(&results), models, premises }, courses))
+    let mut findings = findings(&workloads);
+    let found_before = found_before.into_inner();
+    if found_before > 0 {
+        findings.premises.insert(0, format!("{found_before} of {} workloads were done before", workloads.len()));
+    }
+    Ok(Study { findings, workloads })
+}
+
+/// The findings over all workloads: policies add up, of models with several workloads also the mean.
+fn findings(workloads: &[Done]) -> Findings {
+    let results: Vec<Vec<PolicyResult>> = workloads.iter().map(|done| done.policies.clone()).collect();
+    let mut policies = scoreboard::rows(&results);
+    for (place, row) in policies.iter_mut().enumerate() {
+        let all: Vec<f64> = workloads.iter().filter_map(|done| done.leads.get(place)).flatten().copied().collect();
+        row.lead_minutes = lead::median(&all);
+    }
+    let is_one = workloads.len() == 1;
+    let mut models = Vec::new();
+    for done in workloads {
+        let prefix = if is_one { String::new() } else { format!("{}: ", done.course.workload) };
+        let named = |one: &ModelScores| ModelScores { model: format!("{prefix}{}", one.model), ..one.clone() };
+        models.extend(done.scores.iter().map(named));
+    }
+    if !is_one {
+        let all: Vec<&[ModelScores]> = workloads.iter().map(|done| done.scores.as_slice()).collect();
+        models.splice(0..0, backtest::means(&all));
+    }
+    Findings { policies, models, premises: workloads.iter().map(|done| done.premise.clone()).collect() }
 }
 
 /// The live engine, with this step and horizon.
@@ -123,6 +162,53 @@ impl<'a> Plan<'a> {
         Ok(Self { series, scored_from, planner, is_capacity_given: args.unit_capacity.is_some() })
     }
 
+    /// What tells this study of this workload from any other.
+    fn fingerprint(
+        &self,
+        args: &BacktestArgs,
+        engine: &EngineConfig,
+        events: &[KnownEvent],
+        origins: Option<&BTreeSet<i64>>,
+    ) -> u64 {
+        let loads: Vec<u64> = self.series.loads.iter().map(|load| load.to_bits()).collect();
+        let asked = (args.forecasts.is_some(), origins, self.scored_from, self.series.start);
+        results::hash(&format!("{engine:?} {:?} {asked:?} {events:?} {loads:?}", self.planner))
+    }
+
+    /// Forecasts and policies of this workload.
+    fn run(
+        &self,
+        args: &BacktestArgs,
+        engine: &EngineConfig,
+        events: &[KnownEvent],
+        origins: Option<&BTreeSet<i64>>,
+        bar: &ProgressBar,
+    ) -> anyhow::Result<Done> {
+        let mut kept = Kept::default();
+        let forecast = self.forecast(engine, events, bar, |set| {
+            if args.forecasts.is_some() && origins.is_none_or(|origins| origins.contains(&set.origin_us)) {
+                kept.add(self.series.workload.as_str(), set);
+            }
+        })?;
+        let policies = scoreboard::compete(self.course(), &forecast.forecasts, &self.planner);
+        let loads = self.series.loads.get(self.scored_from..).unwrap_or_default();
+        let needed = |load: f64| {
+            let bearable = self.planner.violation_utilisation * self.planner.unit_capacity;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "units, saturating")]
+            let units = (load / bearable).ceil() as u32;
+            units
+        };
+        let step_min = self.series.step.as_hours_f64() * 60.0;
+        Ok(Done {
+            course: self.report(&forecast, &policies),
+            leads: policies.iter().map(|policy| lead::leads(loads, &policy.units, needed, step_min)).collect(),
+            scores: forecast.scores,
+            policies,
+            premise: self.premise(args, events.len()),
+            forecasts: if args.forecasts.is_some() { kept.finish()? } else { Vec::new() },
+        })
+    }
+
     fn forecast(
         &self,
         engine: &EngineConfig,
@@ -140,7 +226,7 @@ impl<'a> Plan<'a> {
         let regular =
             backtest::Series { start_us: series.start.micros(), step_us: series.step.micros(), values: &series.loads };
         let observer = |origin_us: i64, made: Result<&ForecastSet, &Abstention>| {
-            bar.set_position(bar.position() + 1);
+            bar.inc(1);
             if origin_us < score_from_us {
                 return;
             }
@@ -167,12 +253,6 @@ impl<'a> Plan<'a> {
             loads: &self.series.loads,
             scored_from: self.scored_from,
         }
-    }
-
-    /// With several workloads, a model's name says whose it is.
-    fn named(&self, scores: Vec<ModelScores>, is_one_of_many: bool) -> Vec<ModelScores> {
-        let prefix = if is_one_of_many { format!("{}: ", self.series.workload) } else { String::new() };
-        scores.into_iter().map(|one| ModelScores { model: format!("{prefix}{}", one.model), ..one }).collect()
     }
 
     fn report(&self, forecast: &Forecast, competed: &[PolicyResult]) -> Course {

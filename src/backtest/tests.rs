@@ -1,6 +1,8 @@
 use std::path::Path;
 
 use clap::Parser;
+use headroom_forecaster::backtest;
+use headroom_models::{Engine, EngineConfig, LiftOf, SignalLift};
 
 use super::*;
 
@@ -42,8 +44,8 @@ fn write_history(folder: &Path) {
 
 fn findings(args: &BacktestArgs) -> anyhow::Result<Findings> {
     let signals = csv_signals::read(args.signals.as_deref().expect("given"))?;
-    let series = series::read(&args.data, &args.columns()?, args.step)?;
-    Ok(study::study(args, &series, &signals)?.0)
+    let series = series::read(args.data.as_deref().expect("given"), &args.columns()?, args.step)?;
+    Ok(study::study(args, &series, &signals)?.findings)
 }
 
 #[test]
@@ -55,8 +57,8 @@ fn the_findings_have_the_shape_that_programs_expect() {
     assert_eq!(json.as_object().expect("an object").len(), 2);
     let policies = json["policies"].as_array().expect("a list");
     for policy in policies {
-        assert_eq!(policy.as_object().expect("an object").len(), 4);
-        for number in ["violation_minutes", "unit_hours", "cost_vs_oracle"] {
+        assert_eq!(policy.as_object().expect("an object").len(), 5);
+        for number in ["violation_minutes", "unit_hours", "cost_vs_oracle", "lead_minutes"] {
             assert!(policy[number].is_number(), "{number} of {policy}");
         }
     }
@@ -76,6 +78,7 @@ fn the_findings_have_the_shape_that_programs_expect() {
         "coverage_95",
         "event_coverage_80",
         "event_coverage_95",
+        "peak_error",
     ] {
         assert!(models[0][score].is_number(), "{score} of {}", models[0]);
     }
@@ -135,4 +138,169 @@ fn forecasts_are_written_for_the_origins_that_are_asked_for() {
     let nowhere = place("missing/forecasts.parquet");
     let error = findings(&args(folder.path(), &["--forecasts", &nowhere])).expect_err("refused").to_string();
     assert!(error.contains("--forecasts") && error.contains("missing"), "{error}");
+}
+
+/// The demo's trace by the hour, with its schedule, up to a day.
+#[test]
+fn matches_of_the_world_cup_lift_load_and_past_ones_are_named() {
+    let place = |name: &str| Path::new(env!("CARGO_MANIFEST_DIR")).join("src/demo/worldcup98").join(name);
+    let columns = TraceColumns {
+        time: "ts_utc".to_owned(),
+        value: "requests".to_owned(),
+        workload: None,
+        default_workload: WorkloadId::try_new("worldcup98").expect("legal"),
+    };
+    let hourly = series::read(&place("trace.csv.gz"), &columns, Span::from_hours(1)).expect("reads").remove(0);
+    let signals = csv_signals::read(&place("signals.csv")).expect("reads");
+    let config = EngineConfig { step_us: hourly.step.micros(), horizon_steps: 24, ..EngineConfig::default() };
+    let mut engine = Engine::try_new(config).expect("legal");
+    backtest::events_for(&signals, &hourly.workload).into_iter().for_each(|event| engine.signal(event));
+    let until = hourly.index_from(EventTime::parse("1998-06-22T12:00").expect("a time"));
+    for (index, load) in hourly.loads.iter().enumerate().take(until) {
+        engine.observe(hourly.time(index).micros(), *load);
+    }
+    let coming = engine.lifts(LiftOf::Signal("M-1998-31")).expect("fitted").remove(0);
+    assert!(coming.observed.is_none() && coming.peak.low > 1.0, "{:?}", coming.peak);
+    assert!(coming.peak.high / coming.peak.low < 4.0, "{:?}", coming.peak);
+    let named: Vec<&str> = coming.past.iter().map(|past| past.event.id.as_str()).collect();
+    assert_eq!((named.first(), named.last()), (Some(&"M-1998-30"), Some(&"M-1998-01")));
+    // What came against intervals from the other matches.
+    let all = engine.lifts(LiftOf::All).expect("fitted");
+    let within = |lift: &&SignalLift| {
+        lift.observed.is_some_and(|seen| (lift.window.low..lift.window.high).contains(&seen.window))
+    };
+    let (inside, seen) = (all.iter().filter(within).count(), coming.past.len());
+    assert!((60..=95).contains(&(100 * inside / seen)), "{inside} of {seen} are within 80 %");
+    let raised = coming.past.iter().filter(|past| past.observed.window > 1.0).count();
+    assert!(raised * 10 >= coming.past.len() * 9, "{raised} of {} matches raised the load", coming.past.len());
+}
+
+/// Two workloads of the history above, the second twice as high.
+fn write_two(folder: &Path) {
+    write_history(folder);
+    let one = std::fs::read_to_string(folder.join("load.csv")).expect("reads");
+    let mut two = "ts,workload,value\n".to_owned();
+    for line in one.lines().skip(1) {
+        let (at, value) = line.split_once(',').expect("two columns");
+        let value: i64 = value.parse().expect("a number");
+        two.push_str(&format!("{at},a,{value}\n{at},b,{}\n", 2 * value));
+    }
+    std::fs::write(folder.join("load.csv"), two).expect("writes");
+}
+
+const SCORED: [&str; 4] = ["--score-from", "2026-03-10", "--workload-column", "workload"];
+
+#[test]
+fn workloads_in_parallel_are_found_as_one_by_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_two(folder.path());
+    let with = |more: &[&str]| findings(&args(folder.path(), &[&SCORED[..], more].concat())).expect("studies");
+    let (one, many) = (with(&["--threads", "1"]), with(&["--threads", "4"]));
+    assert_eq!(one.to_string(), many.to_string());
+    let names: Vec<&str> = many.models.iter().map(|model| model.model.as_str()).collect();
+    assert!(names.contains(&"mean of 2: headroom") && names.contains(&"b: ensemble"), "{names:?}");
+    let wql = |name: &str| many.models.iter().find(|model| model.model == name).and_then(|model| model.wql);
+    let (a, b, mean) = (wql("a: headroom"), wql("b: headroom"), wql("mean of 2: headroom"));
+    let of_two = a.zip(b).map(|(a, b)| (a + b) / 2.0);
+    assert!(mean.zip(of_two).is_some_and(|(mean, of_two)| (mean - of_two).abs() < 1e-12), "{mean:?} {of_two:?}");
+}
+
+#[test]
+fn a_study_goes_on_where_it_was_stopped() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_two(folder.path());
+    let results = folder.path().join("results");
+    let place = results.display().to_string();
+    let with = |more: &[&str]| {
+        let more = [&SCORED[..], &["--results", &place], more].concat();
+        findings(&args(folder.path(), &more)).expect("studies")
+    };
+    let first = with(&[]);
+    assert!(!first.to_string().contains("done before"));
+    let mut files: Vec<_> =
+        std::fs::read_dir(&results).expect("there").map(|file| file.expect("a file").path()).collect();
+    files.sort();
+    assert_eq!(files.len(), 2);
+    // Stopped after the first, while the second was being written.
+    std::fs::write(&files[1], b"half").expect("writes");
+    let again = with(&[]);
+    assert!(again.to_string().contains("1 of 2 workloads were done before"), "{again}");
+    assert_eq!(again.models, first.models);
+    assert!(with(&[]).to_string().contains("2 of 2 workloads were done before"));
+    // Another study does not take them for its own.
+    assert!(!with(&["--target-utilisation", "0.6"]).to_string().contains("done before"));
+}
+
+#[tokio::test]
+async fn the_lake_gives_the_history_and_keeps_the_scores() {
+    let folder = tempfile::tempdir().expect("a folder");
+    write_history(folder.path());
+    let data = crate::data_dir::DataDir::open(&folder.path().join("data")).expect("a data folder");
+    data.folder("lake").expect("a folder");
+    let lake = LakePlace::in_folder(data.path()).open().await.expect("opens");
+    let place = data.path().display().to_string();
+    let json = folder.path().join("found.json").display().to_string();
+    let scored = ["--score-from", "2026-03-10", "--data-dir", &place, "--json", &json];
+    run(args(folder.path(), &scored)).await.expect("runs");
+    let limits = headroom_ingest_lake::QueryLimits::default;
+    let count = async |sql: &str| {
+        let rows = lake.query(sql, &limits()).await.expect("a plan").collect().await.expect("runs");
+        rows.iter().map(arrow::array::RecordBatch::num_rows).sum::<usize>()
+    };
+    let models = count("SELECT name FROM backtests WHERE kind = 'model' AND workload = 'load' AND wql > 0").await;
+    let policies = count("SELECT name FROM backtests WHERE kind = 'policy' AND unit_hours > 0 AND wql IS NULL").await;
+    assert!(models >= 4 && policies == 11, "{models} {policies}");
+    let told: serde_json::Value = serde_json::from_slice(&std::fs::read(&json).expect("written")).expect("JSON");
+    assert_eq!(told["policies"].as_array().map(Vec::len), Some(11));
+
+    // The same history as windows.
+    let (schema, rows) = windows_of(folder.path());
+    let batch = arrow::array::RecordBatch::try_new(schema, rows).expect("fits");
+    let commit = headroom_ingest_lake::Commit::default();
+    lake.append(headroom_ingest_lake::Table::Windows, vec![batch], commit).await.expect("appends");
+    let words = ["backtest", "--table", "windows", "--data-dir", &place, "--step", "1h"];
+    let parsed = Command::try_parse_from(words).expect("legal").args;
+    let (series, signals) = inputs(&parsed, Some(&lake)).await.expect("reads");
+    let file = series::read(
+        &folder.path().join("load.csv"),
+        &args(folder.path(), &[]).columns().expect("legal"),
+        Span::from_hours(1),
+    );
+    assert_eq!(series[0].loads, file.expect("reads")[0].loads);
+    assert_eq!((series.len(), series[0].workload.as_str(), signals.len()), (1, "shop", 0));
+}
+
+/// The history as rows of the windows table: each hour in two revisions, of which the second is right.
+fn windows_of(folder: &Path) -> (arrow::datatypes::SchemaRef, Vec<arrow::array::ArrayRef>) {
+    use arrow::array::{
+        ArrayRef, BooleanArray, Date32Array, Float64Array, Int32Array, StringArray, TimestampMicrosecondArray,
+    };
+    use std::sync::Arc;
+    let columns = args(folder, &[]).columns().expect("legal");
+    let hourly = series::read(&folder.join("load.csv"), &columns, Span::from_hours(1)).expect("reads").remove(0);
+    let mut rows: Vec<(i64, i32, f64)> = Vec::new();
+    for (index, load) in hourly.loads.iter().enumerate() {
+        let start_us = hourly.time(index).micros();
+        rows.extend([(start_us, 1, *load), (start_us, 0, 0.0)]);
+    }
+    let times = |add_us: i64| -> ArrayRef {
+        let times = rows.iter().map(|row| row.0 + add_us);
+        Arc::new(TimestampMicrosecondArray::from_iter_values(times).with_timezone("UTC"))
+    };
+    let text = |value: &str| -> ArrayRef { Arc::new(StringArray::new_repeated(value, rows.len())) };
+    let mut fields: Vec<arrow::datatypes::Field> =
+        headroom_ingest_lake::Table::Windows.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+    fields.push(arrow::datatypes::Field::new("requests_per_s", arrow::datatypes::DataType::Float64, true));
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(rows.iter().map(|row| Some(headroom_ingest_lake::date_of(row.0))).collect::<Date32Array>()),
+        text("load"),
+        Arc::new(Int32Array::from_value(3_600, rows.len())),
+        times(0),
+        times(3_600_000_000),
+        text("shop"),
+        Arc::new(rows.iter().map(|row| Some(row.1)).collect::<Int32Array>()),
+        Arc::new(BooleanArray::from(vec![true; rows.len()])),
+        Arc::new(rows.iter().map(|row| Some(row.2)).collect::<Float64Array>()),
+    ];
+    (std::sync::Arc::new(arrow::datatypes::Schema::new(fields)), columns)
 }

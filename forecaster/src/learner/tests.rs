@@ -1,4 +1,4 @@
-use headroom_proto::v1::Verdict;
+use headroom_proto::v1::{MarkKind, Verdict};
 
 use super::*;
 use crate::ForecasterConfig;
@@ -32,8 +32,10 @@ fn every_window_has_a_forecast_and_abstentions_come_first() {
     for (forecast, row) in turn.forecasts.iter().zip(&rows).skip(abstentions) {
         assert_eq!(forecast.values.len(), 24 * 3, "{}", forecast.verdict_reason);
         assert!(ordered(forecast), "{:?}", forecast.values);
-        let incomplete = forecast.verdict_reason.contains("incomplete");
-        assert_eq!(incomplete, !row.complete, "{}", forecast.verdict_reason);
+        let incomplete = forecast.marks.iter().any(|mark| mark.kind() == MarkKind::Incomplete);
+        let step = (row.end_us - START_US) / STEP_US - 1;
+        assert_eq!(incomplete, (150..153).contains(&(step % 288)), "{}", forecast.verdict_reason);
+        assert_eq!(incomplete, forecast.verdict_reason.contains("1 of the last 12 windows are incomplete"));
         assert!(!incomplete || forecast.verdict() != Verdict::Fresh);
     }
     assert_eq!(turn.handled_us, origins.last().copied());
@@ -131,4 +133,22 @@ fn nothing_is_forecast_before_its_time() {
     let turn = handle(&mut learners(&config), Vec::new(), window_records(&days(10), 1), 0);
     assert_eq!(turn.forecasts.first().map(|forecast| forecast.origin_us), Some(from_us));
     assert!(turn.forecasts.iter().all(|forecast| !forecast.values.is_empty()), "it has learned from what came before");
+}
+
+#[test]
+fn what_is_incomplete_is_less_sure_and_with_too_much_of_it_nothing_is_said() {
+    let mut rows = days(9);
+    let whole = run(&rows, Vec::new());
+    let last = rows.len() - 1;
+    let width = |forecast: &Forecast| forecast.values[2] / forecast.values[0];
+    rows[last].complete = false;
+    let one = run(&rows, Vec::new());
+    let (whole, one) = (whole.forecasts.last().expect("made"), one.forecasts.last().expect("made"));
+    assert!(width(one) > width(whole) && one.values[1].to_bits() == whole.values[1].to_bits(), "{one:?}");
+    assert_eq!((whole.verdict(), one.verdict()), (Verdict::Fresh, Verdict::Suspect));
+    rows[last - 6..].iter_mut().for_each(|row| row.complete = false);
+    let turn = run(&rows, Vec::new());
+    let seven = turn.forecasts.last().expect("made");
+    assert_eq!((seven.verdict(), seven.values.len()), (Verdict::Abstain, 0));
+    assert!(seven.verdict_reason.contains("7 of the last 12 windows are incomplete"), "{}", seven.verdict_reason);
 }

@@ -5,7 +5,7 @@ use headroom_ingest_broker::BrokerConfig;
 use headroom_ingest_broker::embedded::Embedded;
 use headroom_proto::v1::Forecast;
 use headroom_proto::v1::forecast_service_client::ForecastServiceClient;
-use headroom_proto::v1::{LatestForecastRequest, ListModelsRequest, WatchForecastsRequest};
+use headroom_proto::v1::{LatestForecastRequest, ListLiftsRequest, ListModelsRequest, WatchForecastsRequest};
 use prost::Message;
 use tempfile::TempDir;
 use tokio::sync::broadcast::error::RecvError;
@@ -212,6 +212,15 @@ async fn clients_see_the_newest_forecasts_and_the_models() {
     assert_eq!(client.latest(request("")).await.expect_err("empty").code(), Code::InvalidArgument);
     let models = client.list_models(ListModelsRequest::default()).await.expect("there").into_inner().models;
     assert!(!models.is_empty() && !forecaster.handle.scores().is_empty());
+    let lifts = |workload: &str, kind: &str| {
+        let (workload, kind) = (workload.to_owned(), kind.to_owned());
+        ListLiftsRequest { workload, signal_id: String::new(), kind }
+    };
+    let lift = client.list_lifts(lifts("shop", "sale")).await.expect("there").into_inner().lifts.remove(0);
+    let range = lift.window.expect("a range");
+    assert!(range.low < range.lift && range.lift < range.high && lift.unlike.contains("sale"), "{lift:?}");
+    let unknown = client.list_lifts(lifts("bank", "")).await.expect_err("unknown");
+    assert!(unknown.code() == Code::NotFound && unknown.message().contains("shop"), "{unknown}");
     forecaster.stop().await;
     assert!(watched.message().await.expect("no error").is_none(), "the stream ends with the forecaster");
     server.abort();

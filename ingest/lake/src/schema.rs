@@ -224,6 +224,40 @@ pub(crate) fn ledger() -> SchemaRef {
     ])
 }
 
+/// What a model or a policy came to on one workload of one run; scores that do not apply are null.
+pub(crate) fn backtests() -> SchemaRef {
+    let mut fields = vec![
+        required("run", DataType::Utf8),
+        required("run_at", timestamp()),
+        required("workload", DataType::Utf8),
+        required("kind", DataType::Utf8),
+        required("name", DataType::Utf8),
+        required("scored_from", timestamp()),
+        required("scored_to", timestamp()),
+        required("step_s", DataType::Float64),
+        required("horizon_s", DataType::Float64),
+    ];
+    let scores = [
+        "wql",
+        "event_wql",
+        "wape",
+        "event_wape",
+        "mase",
+        "coverage_80",
+        "coverage_95",
+        "event_coverage_80",
+        "event_coverage_95",
+        "peak_error",
+        "spike_recall",
+        "spike_precision",
+        "violation_minutes",
+        "unit_hours",
+        "lead_minutes",
+    ];
+    fields.extend(scores.map(|name| optional(name, DataType::Float64)));
+    schema_of(fields)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -26,11 +26,13 @@ pub enum Table {
     Models,
     /// What became of the rows of the telemetry, one row for each shard and epoch of the processor.
     Ledger,
+    /// Scores of backtests, one row for each model and each policy of a run.
+    Backtests,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 8] = [
+    pub const ALL: [Table; 9] = [
         Table::Windows,
         Table::Signals,
         Table::Forecasts,
@@ -39,6 +41,7 @@ impl Table {
         Table::Outcomes,
         Table::Models,
         Table::Ledger,
+        Table::Backtests,
     ];
 
     /// The name in SQL and of the folder.
@@ -53,13 +56,14 @@ impl Table {
             Table::Outcomes => "outcomes",
             Table::Models => "models",
             Table::Ledger => "ledger",
+            Table::Backtests => "backtests",
         }
     }
 
-    /// The topic whose records it keeps.
+    /// The topic whose records it keeps; backtests are written by who runs them.
     #[must_use]
-    pub const fn topic(self) -> Topic {
-        match self {
+    pub const fn topic(self) -> Option<Topic> {
+        Some(match self {
             Table::Windows => Topic::Windows,
             Table::Signals => Topic::Signals,
             Table::Forecasts => Topic::Forecasts,
@@ -68,13 +72,19 @@ impl Table {
             Table::Outcomes => Topic::Outcomes,
             Table::Models => Topic::Models,
             Table::Ledger => Topic::Ledger,
-        }
+            Table::Backtests => return None,
+        })
+    }
+
+    /// The tables that keep a topic's records, with the topic.
+    pub fn of_topics() -> impl Iterator<Item = (Table, Topic)> {
+        Table::ALL.into_iter().filter_map(|table| Some((table, table.topic()?)))
     }
 
     /// The table that keeps a topic's records, when one does.
     #[must_use]
     pub fn of_topic(topic: Topic) -> Option<Table> {
-        Table::ALL.into_iter().find(|table| table.topic() == topic)
+        Table::of_topics().find(|(_, kept)| *kept == topic).map(|(table, _)| table)
     }
 
     /// The columns that the table always has, in order. Windows and forecasts add to them.
@@ -89,6 +99,7 @@ impl Table {
             Table::Outcomes => schema::outcomes(),
             Table::Models => schema::models(),
             Table::Ledger => schema::ledger(),
+            Table::Backtests => schema::backtests(),
         }
     }
 
@@ -104,13 +115,14 @@ impl Table {
             Table::Outcomes => "measured_to",
             Table::Models => "trained_at",
             Table::Ledger => "watermark",
+            Table::Backtests => "run_at",
         }
     }
 
-    /// Signals and models are few and are looked up by id, the others by time.
+    /// Signals, models and backtests are few and are looked up by id, the others by time.
     pub(crate) const fn partition_columns(self) -> &'static [&'static str] {
         match self {
-            Table::Signals | Table::Models => &[],
+            Table::Signals | Table::Models | Table::Backtests => &[],
             Table::Windows | Table::Forecasts | Table::Plans | Table::Actions | Table::Outcomes | Table::Ledger => {
                 &[schema::DATE]
             }
@@ -128,6 +140,7 @@ impl Table {
             Table::Outcomes => &["workload", "measured_from", "measured_to"],
             Table::Models => &["workload", "model_version", "trained_at"],
             Table::Ledger => &["shard", "epoch", "watermark"],
+            Table::Backtests => &["run", "run_at"],
         }
     }
 }

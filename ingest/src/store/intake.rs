@@ -56,7 +56,7 @@ impl Intake {
             Table::Windows => self.take_windows(record).await,
             Table::Forecasts => self.take_forecast(record).await,
             Table::Ledger => self.take_ledger(record).await,
-            Table::Signals | Table::Plans | Table::Actions | Table::Outcomes | Table::Models => {
+            Table::Signals | Table::Plans | Table::Actions | Table::Outcomes | Table::Models | Table::Backtests => {
                 let rows = records::rows(table, record);
                 Ok((rows.map_or_else(Fate::Dead, |rows| Fate::Rows(vec![rows])), Vec::new()))
             }

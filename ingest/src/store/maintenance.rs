@@ -80,7 +80,7 @@ impl MaintenanceConfig {
                     let known = Table::ALL.map(Table::name).join(", ");
                     problems.push(format!("keep: there is no table `{name}`: the tables are {known}"));
                 }
-                Some(Table::Signals | Table::Models) => {
+                Some(Table::Signals | Table::Models | Table::Backtests) => {
                     problems.push(format!("keep.{name}: this table has no days and is kept for good: remove the line"));
                 }
                 Some(_) => {

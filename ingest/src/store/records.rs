@@ -23,7 +23,7 @@ use super::forecasts;
 /// Says what is wrong with it.
 pub(super) fn rows(table: Table, record: &Received) -> Result<RecordBatch, String> {
     match table {
-        Table::Windows => Err("windows are no control record".to_owned()),
+        Table::Windows | Table::Backtests => Err(format!("{table} are no control record")),
         Table::Forecasts => forecasts::rows(&message(record, "Forecast")?),
         Table::Signals => signals::signal_row(record),
         Table::Plans => plans::plan_row(&message(record, "Plan")?),

@@ -79,9 +79,8 @@ impl Work {
     /// Each partition of each topic, behind what the lake holds of it.
     async fn starts(&mut self) -> Result<Vec<(Topic, i32, Start)>, StoreError> {
         let mut parts = Vec::new();
-        let asked = Table::ALL.map(|table| ends_of(&self.broker, table));
-        for (table, ends) in try_join_all(asked).await? {
-            let topic = table.topic();
+        let asked = Table::of_topics().map(|(table, topic)| ends_of(&self.broker, table, topic));
+        for (table, topic, ends) in try_join_all(asked).await? {
             let ids: Vec<String> = ends.iter().map(|(partition, _, _)| offset_id(topic, *partition)).collect();
             let stored = self.lake.positions(table, ids).await?;
             for (partition, low, end) in ends {
@@ -131,10 +130,10 @@ impl Work {
 
     /// Where each partition ends now.
     pub(super) async fn ends(&self) -> Result<NextOffsets, StoreError> {
-        let asked = Table::ALL.map(|table| ends_of(&self.broker, table));
+        let asked = Table::of_topics().map(|(table, topic)| ends_of(&self.broker, table, topic));
         let mut ends = NextOffsets::new();
-        for (table, parts) in try_join_all(asked).await? {
-            ends.extend(parts.into_iter().map(|(partition, _, end)| ((table.topic(), partition), end)));
+        for (_, topic, parts) in try_join_all(asked).await? {
+            ends.extend(parts.into_iter().map(|(partition, _, end)| ((topic, partition), end)));
         }
         Ok(ends)
     }
@@ -229,8 +228,10 @@ impl Work {
     }
 }
 
-async fn ends_of(broker: &Broker, table: Table) -> Result<(Table, Vec<(i32, i64, i64)>), StoreError> {
-    Ok((table, broker.ends(table.topic()).await?))
+type TopicEnds = (Table, Topic, Vec<(i32, i64, i64)>);
+
+async fn ends_of(broker: &Broker, table: Table, topic: Topic) -> Result<TopicEnds, StoreError> {
+    Ok((table, topic, broker.ends(topic).await?))
 }
 
 fn watermarks_of(positions: &BTreeMap<String, i64>) -> Vec<(String, i64)> {

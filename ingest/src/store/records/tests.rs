@@ -14,7 +14,7 @@ const AT_US: i64 = 897_490_800_123_456;
 
 fn received(table: Table, name: &str, value: impl Into<Bytes>) -> Received {
     Received {
-        topic: table.topic(),
+        topic: table.topic().expect("a topic"),
         partition: 0,
         offset: 7,
         key: None,

@@ -1,0 +1,207 @@
+//! The lake as a source of histories and signals, and as the place where scores are kept.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use anyhow::Context;
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use headroom_forecaster::backtest::ModelScores;
+use headroom_ingest_lake::{Commit, Lake, QueryLimits, Table};
+use headroom_proto::schema::timestamp;
+use headroom_proto::v1::{Signal, SignalKind, SignalStatus};
+use headroom_proto::{Clock, EventTime, WorkloadId};
+
+use super::BacktestArgs;
+use super::lead;
+use super::output::scores_of;
+use super::series::{self, Series};
+use super::study::Study;
+use crate::cli::UserError;
+use crate::lake_command::told;
+
+/// The scores' columns in the table, in the order of [`scores_of`]; then those of policies.
+const SCORES: [&str; 12] = [
+    "wql",
+    "event_wql",
+    "wape",
+    "event_wape",
+    "mase",
+    "coverage_80",
+    "coverage_95",
+    "event_coverage_80",
+    "event_coverage_95",
+    "peak_error",
+    "spike_recall",
+    "spike_precision",
+];
+const POLICY_SCORES: [&str; 3] = ["violation_minutes", "unit_hours", "lead_minutes"];
+
+async fn ask(lake: &Lake, sql: &str) -> anyhow::Result<Vec<RecordBatch>> {
+    let limits = QueryLimits { rows: None, ..QueryLimits::default() };
+    let rows = lake.query(sql, &limits).await.map_err(told)?;
+    rows.collect().await.map_err(told)
+}
+
+fn texts(batch: &RecordBatch, name: &str) -> anyhow::Result<StringArray> {
+    let found = batch.column_by_name(name).with_context(|| format!("no column {name}"))?;
+    Ok(cast(found, &DataType::Utf8)?.as_string::<i32>().clone())
+}
+
+fn times(batch: &RecordBatch, name: &str) -> anyhow::Result<Int64Array> {
+    let found = batch.column_by_name(name).with_context(|| format!("no column {name}"))?;
+    Ok(cast(&cast(found, &timestamp())?, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
+}
+
+fn numbers(batch: &RecordBatch, name: &str) -> anyhow::Result<Float64Array> {
+    let found = batch.column_by_name(name).with_context(|| format!("no column {name}"))?;
+    Ok(cast(found, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
+}
+
+/// The loads in a table; of windows those of the step's length, the newest revision of each.
+pub(super) async fn series(lake: &Lake, table: &str, args: &BacktestArgs) -> anyhow::Result<Vec<Series>> {
+    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+    let (time, value) = (quoted(&args.time_column), quoted(&args.value_column));
+    let workload = args.workload_column.as_deref().map_or("'load'".to_owned(), quoted);
+    let size_s = args.step.micros() / 1_000_000;
+    let newest = if table == Table::Windows.name() {
+        format!("WHERE window_size_s = {size_s} ORDER BY revision")
+    } else {
+        String::new()
+    };
+    let sql = format!("SELECT {workload} AS workload, {time} AS at, {value} AS value FROM {} {newest}", quoted(table));
+    let mut samples: BTreeMap<(String, i64), f64> = BTreeMap::new();
+    for batch in ask(lake, &sql).await? {
+        let (names, at, values) = (texts(&batch, "workload")?, times(&batch, "at")?, numbers(&batch, "value")?);
+        for ((name, at), value) in names.iter().zip(at.iter()).zip(values.iter()) {
+            if let (Some(name), Some(at), Some(value)) = (name, at, value) {
+                samples.insert((name.to_owned(), at), value);
+            }
+        }
+    }
+    let samples = samples.into_iter().map(|((name, at), value)| {
+        let workload = WorkloadId::try_new(&name).map_err(|error| UserError::new(format!("{table}: {error}")))?;
+        Ok((workload, EventTime::from_micros(at), value))
+    });
+    series::regular_of(table, samples, args.step)
+}
+
+/// Every revision of every signal in the lake.
+pub(super) async fn signals(lake: &Lake) -> anyhow::Result<Vec<Signal>> {
+    let sql = "SELECT *, array_to_string(workloads, '|') AS selectors FROM signals ORDER BY revision";
+    let mut signals = Vec::new();
+    for batch in ask(lake, sql).await? {
+        let word = |name: &str, row: usize| -> anyhow::Result<String> {
+            let column = texts(&batch, name)?;
+            Ok(if column.is_null(row) { String::new() } else { column.value(row).to_owned() })
+        };
+        let time = |name: &str, row: usize| Ok::<_, anyhow::Error>(times(&batch, name)?.value(row));
+        let weights = numbers(&batch, "weight")?;
+        let revisions = numbers(&batch, "revision")?;
+        for row in 0..batch.num_rows() {
+            let kind = format!("SIGNAL_KIND_{}", word("kind", row)?.to_uppercase());
+            let status = format!("SIGNAL_STATUS_{}", word("status", row)?.to_uppercase());
+            let selectors = word("selectors", row)?;
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a revision is a small count")]
+            let revision = revisions.value(row) as u64;
+            signals.push(Signal {
+                signal_id: word("signal_id", row)?,
+                revision,
+                kind: SignalKind::from_str_name(&kind).unwrap_or(SignalKind::Other).into(),
+                status: SignalStatus::from_str_name(&status).unwrap_or(SignalStatus::Announced).into(),
+                starts_at_us: time("starts_at", row)?,
+                ends_at_us: time("ends_at", row)?,
+                announced_at_us: time("announced_at", row)?,
+                name: word("name", row)?,
+                channel: word("channel", row)?,
+                weight: weights.value(row),
+                workloads: selectors.split('|').filter(|one| !one.is_empty()).map(str::to_owned).collect(),
+                ..Signal::default()
+            });
+        }
+    }
+    Ok(signals)
+}
+
+/// One row of the table.
+struct Row {
+    workload: String,
+    kind: &'static str,
+    name: String,
+    from_to: (i64, i64),
+    scores: Vec<Option<f64>>,
+}
+
+/// Adds the scores of a study to the table; gives the run's name.
+pub(super) async fn keep(lake: &Lake, study: &Study, args: &BacktestArgs) -> anyhow::Result<String> {
+    let run_at = Clock::Wall.now();
+    let run = format!("backtest-{run_at}");
+    let rows = rows(study, args.step.micros());
+    let count = rows.len();
+    let text = |of: fn(&Row) -> &str| -> ArrayRef { Arc::new(StringArray::from_iter_values(rows.iter().map(of))) };
+    let time = |of: &dyn Fn(&Row) -> i64| -> ArrayRef {
+        Arc::new(TimestampMicrosecondArray::from_iter_values(rows.iter().map(of)).with_timezone("UTC"))
+    };
+    let seconds = |span: headroom_proto::Span| -> ArrayRef {
+        Arc::new(Float64Array::from_value(span.as_hours_f64() * 3_600.0, count))
+    };
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::new_repeated(&run, count)),
+        time(&|_| run_at.micros()),
+        text(|row| &row.workload),
+        text(|row| row.kind),
+        text(|row| &row.name),
+        time(&|row| row.from_to.0),
+        time(&|row| row.from_to.1),
+        seconds(args.step),
+        seconds(args.horizon),
+    ];
+    for place in 0..SCORES.len() + POLICY_SCORES.len() {
+        let values = rows.iter().map(|row| row.scores.get(place).copied().flatten());
+        columns.push(Arc::new(values.collect::<Float64Array>()));
+    }
+    let batch = RecordBatch::try_new(Table::Backtests.schema(), columns)?;
+    lake.append(Table::Backtests, vec![batch], Commit::default()).await.map_err(told)?;
+    Ok(run)
+}
+
+fn rows(study: &Study, step_us: i64) -> Vec<Row> {
+    let mut rows = Vec::new();
+    for done in &study.workloads {
+        let course = &done.course;
+        let first_us = course.times.first().map_or(0, |time| time.micros());
+        let from_to = (first_us, course.times.last().map_or(0, |time| time.micros() + step_us));
+        let row = |kind, name: &str, scores| Row {
+            workload: course.workload.clone(),
+            kind,
+            name: name.to_owned(),
+            from_to,
+            scores,
+        };
+        rows.extend(
+            done.scores.iter().map(|model: &ModelScores| row("model", &model.model, scores_of(model).to_vec())),
+        );
+        for (policy, leads) in done.policies.iter().zip(&done.leads) {
+            let mut scores = vec![None; SCORES.len()];
+            scores.extend([Some(policy.violation_minutes), Some(policy.unit_hours), lead::median(leads)]);
+            rows.push(row("policy", &policy.policy, scores));
+        }
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scores_stand_where_the_table_expects_them() {
+        let schema = Table::Backtests.schema();
+        let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+        let expected: Vec<&str> = SCORES.into_iter().chain(POLICY_SCORES).collect();
+        assert_eq!(names[names.len() - expected.len()..], expected);
+    }
+}

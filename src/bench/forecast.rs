@@ -1,0 +1,296 @@
+//! `headroom bench forecast`: how long it takes to fit and to forecast many workloads, what that holds in memory, and how
+//! large what was learned is.
+//!
+//! The workloads are made up: 60 days of five minutes with a rhythm of the day and the week, noise, and a campaign every
+//! fourth day. Each engine is given its history at once, fitted from nothing, lets a forecast of 48 hours be taken from it, and is
+//! fitted again after six hours more, as it is when it runs. Fewer than all workloads may be run: totals are then
+//! extrapolated, and said to be.
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::Args;
+use headroom_models::{Engine, EngineConfig, KnownEvent};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use super::usage::Watch;
+use crate::cli::UserError;
+use crate::parallel::in_parallel;
+use crate::terminal::{answer, say};
+
+const STEP_US: i64 = 300_000_000;
+const HOUR_US: i64 = 12 * STEP_US;
+const DAY_STEPS: i64 = 288;
+const HORIZON: usize = 576;
+/// 2 January 2023, 00:00 UTC, a Monday.
+const START_US: i64 = 1_672_617_600_000_000;
+/// An engine is fitted again after this long.
+const REFIT_US: i64 = 6 * HOUR_US;
+
+/// `headroom bench forecast`
+#[derive(Debug, Args)]
+pub(crate) struct ForecastArgs {
+    /// Workloads that the totals are told for.
+    #[arg(long, value_name = "NUMBER", default_value = "10000")]
+    workloads: NonZeroUsize,
+    /// Workloads that are run; totals are extrapolated from them.
+    #[arg(long, value_name = "NUMBER", default_value = "20")]
+    run: NonZeroUsize,
+    /// Days of history.
+    #[arg(long, value_name = "DAYS", default_value = "60", value_parser = clap::value_parser!(u16).range(14..=86))]
+    days: u16,
+    /// Threads; as many as there are processors unless given.
+    #[arg(long, value_name = "NUMBER")]
+    threads: Option<NonZeroUsize>,
+    /// The Python of the peers, as bench/forecast/run installs it, to run them on the same series: statsforecast's MSTL
+    /// and Prophet.
+    #[arg(long, value_name = "PROGRAM")]
+    python: Option<PathBuf>,
+    /// Series that each peer is given; their times are a mean.
+    #[arg(long, value_name = "NUMBER", default_value = "3")]
+    peer_series: NonZeroUsize,
+}
+
+/// What one workload took.
+struct Took {
+    fit: Duration,
+    forecast: Duration,
+    refit: Duration,
+    loss: f64,
+    engine: Engine,
+}
+
+/// What a peer took on one series, in seconds, and its loss.
+#[derive(Debug, Deserialize)]
+struct PeerTook {
+    peer: String,
+    fit_s: f64,
+    predict_s: f64,
+    wql: f64,
+}
+
+/// Measures and prints a table.
+pub(crate) async fn run(args: ForecastArgs) -> anyhow::Result<()> {
+    tokio::task::spawn_blocking(move || measure(&args)).await.context("the benchmark was abandoned")?
+}
+
+fn measure(args: &ForecastArgs) -> anyhow::Result<()> {
+    let threads = args.threads.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
+    let run: Vec<u32> = (0..).take(args.run.get().min(args.workloads.get())).collect();
+    say(format_args!("{} workloads with {} days of five minutes, on {threads} threads", run.len(), args.days));
+    let before = resident_bytes();
+    let watch = Watch::start();
+    let took = in_parallel(&run, threads, |seed| one(*seed, i64::from(args.days)))?;
+    let whole = watch.stop(0, 0);
+    let held = resident_bytes().saturating_sub(before);
+    Table { args, took: &took, threads, held, peak: whole.peak_bytes }.print()?;
+    if let Some(python) = &args.python {
+        peers(args, python)?;
+    }
+    Ok(())
+}
+
+/// Fits, forecasts and fits again.
+fn one(seed: u32, days: i64) -> anyhow::Result<Took> {
+    let steps = days * DAY_STEPS;
+    // Nothing is fitted before the history is whole.
+    let config = EngineConfig {
+        horizon_steps: HORIZON,
+        min_history_us: steps * STEP_US,
+        refit_after_us: REFIT_US,
+        ..Default::default()
+    };
+    let levels = config.levels.clone();
+    let mut engine = Engine::try_new(config)?;
+    events(days).into_iter().for_each(|event| engine.signal(event));
+    for step in 0..steps - 1 {
+        engine.observe(START_US + step * STEP_US, load(seed, step));
+    }
+    let began = Instant::now();
+    engine.observe(START_US + (steps - 1) * STEP_US, load(seed, steps - 1));
+    let fit = began.elapsed();
+    let began = Instant::now();
+    let set = engine.forecast().map_err(|abstention| anyhow::anyhow!("{}", abstention.reason))?;
+    let forecast = began.elapsed();
+    let mut sums = headroom_models::score::Sums::default();
+    for (step, row) in (steps..).zip(set.values.chunks_exact(levels.len())) {
+        sums.add(&levels, row, load(seed, step));
+    }
+    let due = REFIT_US / STEP_US;
+    for step in steps..steps + due - 1 {
+        engine.observe(START_US + step * STEP_US, load(seed, step));
+    }
+    let began = Instant::now();
+    engine.observe(START_US + (steps + due - 1) * STEP_US, load(seed, steps + due - 1));
+    Ok(Took { fit, forecast, refit: began.elapsed(), loss: sums.wql(), engine })
+}
+
+/// A load of that step: a mean, rhythms and noise of the workload's own, and the campaigns of all.
+fn load(seed: u32, step: i64) -> f64 {
+    let part = |modulus: u32| f64::from(seed.wrapping_mul(2_654_435_761) % modulus) / f64::from(modulus);
+    #[expect(clippy::cast_precision_loss, reason = "steps of a few months")]
+    let days = step as f64 / DAY_STEPS as f64;
+    let turn = std::f64::consts::TAU;
+    let day = 1.0 + 0.6 * (turn * (days + part(97))).sin() + 0.2 * (2.0 * turn * (days + part(89))).sin();
+    let week = 1.0 + 0.2 * (turn * days / 7.0 + part(83)).sin();
+    let mut hash = u64::from(seed).wrapping_mul(0x9E37_79B9_7F4A_7C15) ^ step.unsigned_abs();
+    hash = (hash ^ (hash >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    hash = (hash ^ (hash >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB) >> 40;
+    #[expect(clippy::cast_precision_loss, reason = "24 bits")]
+    let noise = 1.0 + 0.1 * (hash as f64 / f64::from(1 << 23) - 1.0);
+    let within = step.rem_euclid(4 * DAY_STEPS) - 3 * DAY_STEPS;
+    let lift = if (216..240).contains(&within) { 1.5 + part(79) } else { 1.0 };
+    100.0 * (0.5 + part(101)) * day.max(0.05) * week * noise * lift
+}
+
+/// A campaign of two hours, every fourth day at 18:00, known a week before.
+fn events(days: i64) -> Vec<KnownEvent> {
+    let campaign = |day: i64| {
+        let starts_at_us = START_US + (day * DAY_STEPS + 216) * STEP_US;
+        KnownEvent {
+            id: format!("campaign-{day}"),
+            revision: 1,
+            kind: "campaign".to_owned(),
+            name: String::new(),
+            channel: String::new(),
+            weight: 1.0,
+            audience_size: None,
+            announced_at_us: starts_at_us - 7 * DAY_STEPS * STEP_US,
+            starts_at_us,
+            ends_at_us: starts_at_us + 2 * HOUR_US,
+            cancelled: false,
+        }
+    };
+    (3..days + 3).step_by(4).map(campaign).collect()
+}
+
+/// What was measured, and what follows for all workloads.
+struct Table<'a> {
+    args: &'a ForecastArgs,
+    took: &'a [Took],
+    threads: NonZeroUsize,
+    held: u64,
+    peak: u64,
+}
+
+impl Table<'_> {
+    fn print(&self) -> anyhow::Result<()> {
+        let all = self.args.workloads.get();
+        let (run, threads) = (self.took.len(), self.threads.get());
+        let count = |of: usize| f64::from(u32::try_from(of).unwrap_or(u32::MAX));
+        let mean =
+            |of: fn(&Took) -> Duration| self.took.iter().map(|took| of(took).as_secs_f64()).sum::<f64>() / count(run);
+        let loss = self.took.iter().map(|took| took.loss).sum::<f64>() / count(run);
+        let how = if run == all { "measured" } else { "extrapolated" };
+        answer(format_args!("{:<34} {:>14} {:>24}", "", "each, ms", format!("{all}, s, {how}")));
+        for (name, each) in [
+            ("fit from nothing", mean(|took| took.fit)),
+            ("forecast of 48 hours", mean(|took| took.forecast)),
+            ("fit again after 6 hours", mean(|took| took.refit)),
+        ] {
+            // A thread does one workload at a time.
+            let total = each * count(all) / count(threads);
+            answer(format_args!("{name:<34} {:>14.1} {total:>24.0}", each * 1e3));
+        }
+        let sizes = Sizes::of(self.took)?;
+        #[expect(clippy::cast_precision_loss, reason = "bytes for people")]
+        let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
+        let scaled = |bytes: u64| mib(bytes) * count(all) / count(run);
+        answer(format_args!("{:<34} {:>14} {:>24}", "", "each, MiB", format!("{all}, MiB, {how}")));
+        for (name, bytes) in [
+            ("memory held", self.held),
+            ("state: history, models, residuals", sizes.state),
+            ("artefact: what a forecast needs", sizes.artefact),
+        ] {
+            answer(format_args!("{name:<34} {:>14.3} {:>24.0}", mib(bytes) / count(run), scaled(bytes)));
+        }
+        answer(format_args!(
+            "peak memory of this run: {:.0} MiB; loss (wQL) of the first forecasts: {loss:.4}",
+            mib(self.peak)
+        ));
+        Ok(())
+    }
+}
+
+/// Bytes of what was learned.
+struct Sizes {
+    state: u64,
+    artefact: u64,
+}
+
+impl Sizes {
+    fn of(took: &[Took]) -> anyhow::Result<Self> {
+        let (mut state, mut artefact) = (0, 0);
+        for Took { engine, .. } in took {
+            state += u64::try_from(postcard::to_stdvec(engine)?.len())?;
+            artefact += u64::try_from(postcard::to_stdvec(&engine.artefact())?.len())?;
+        }
+        Ok(Self { state, artefact })
+    }
+}
+
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}
+
+/// Runs the peers on some of the same series and prints what they took.
+fn peers(args: &ForecastArgs, python: &Path) -> anyhow::Result<()> {
+    let folder = tempfile::tempdir().context("a folder for the series")?;
+    let file = folder.path().join("series.csv");
+    let mut text = String::from("workload,step,value\n");
+    let steps = i64::from(args.days) * DAY_STEPS;
+    let series = args.peer_series.get();
+    for seed in (0..).take(series) {
+        for step in 0..steps + i64::try_from(HORIZON)? {
+            text.push_str(&format!("{seed},{step},{}\n", load(seed, step)));
+        }
+    }
+    std::fs::write(&file, text)?;
+    let script = folder.path().join("speed.py");
+    std::fs::write(&script, include_str!("../../bench/forecast/speed.py"))?;
+    say(format_args!("peers on {series} of the series"));
+    let output = Command::new(python)
+        .arg(&script)
+        .arg(&file)
+        .arg(steps.to_string())
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| UserError::new(format!("--python {}: {error}", python.display())))?;
+    anyhow::ensure!(output.status.success(), "the peers failed: {}", output.status);
+    answer(format_args!("{:<34} {:>14} {:>14} {:>9}", "peer", "fit each, ms", "predict, ms", "wQL"));
+    for line in String::from_utf8_lossy(&output.stdout).lines() {
+        let PeerTook { peer, fit_s, predict_s, wql } =
+            serde_json::from_str(line).with_context(|| format!("a peer printed `{line}`"))?;
+        answer(format_args!("{peer:<34} {:>14.0} {:>14.0} {wql:>9.4}", fit_s * 1e3, predict_s * 1e3));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_is_fitted_forecast_and_fitted_again() {
+        let took = one(3, 14).expect("runs");
+        assert!(took.fit > took.forecast, "{:?} {:?}", took.fit, took.forecast);
+        assert!(took.loss > 0.01 && took.loss < 0.2, "noise alone is .05: {}", took.loss);
+        let sizes = Sizes::of(&[took]).expect("sizes");
+        assert!(sizes.artefact > 1_000 && sizes.artefact < sizes.state, "{} {}", sizes.artefact, sizes.state);
+    }
+
+    #[test]
+    fn loads_are_the_same_for_the_same_seed_and_differ_for_others() {
+        let mean = |seed| (0..DAY_STEPS).map(|step| load(seed, step)).sum::<f64>();
+        assert!((mean(1) - mean(1)).abs() < 1e-12 && (mean(1) - mean(2)).abs() > 1.0);
+        assert!((0..30 * DAY_STEPS).all(|step| load(5, step) > 0.0));
+    }
+}
