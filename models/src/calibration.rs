@@ -15,6 +15,8 @@ const DAY_US: i64 = 86_400_000_000;
 /// Where the horizon's groups part, in minutes ahead: the error grows fast at first.
 const BOUNDS_MIN: [i64; 6] = [15, 60, 180, 480, 1_440, 4_320];
 const HORIZONS: usize = BOUNDS_MIN.len() + 1;
+/// How many groups there are.
+pub(crate) const GROUPS: usize = 2 * HORIZONS;
 /// What is left of a residual's weight after a day: half after 200 days.
 const KEPT_PER_DAY: f32 = 0.996_54;
 /// Below this many residuals a group is not trusted alone.
@@ -42,7 +44,7 @@ const MAX_REACH: f64 = 0.4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Group {
     horizon: usize,
-    event: bool,
+    pub(crate) event: bool,
 }
 
 impl Group {
@@ -52,7 +54,18 @@ impl Group {
         Self { horizon, event }
     }
 
-    fn index(self) -> usize {
+    /// Every group.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        [false, true].into_iter().flat_map(|event| (0..HORIZONS).map(move |horizon| Self { horizon, event }))
+    }
+
+    /// Quiet steps as far ahead.
+    pub(crate) fn quiet(self) -> Self {
+        Self { event: false, ..self }
+    }
+
+    /// Its place among all.
+    pub(crate) fn index(self) -> usize {
         self.horizon + if self.event { HORIZONS } else { 0 }
     }
 }
@@ -107,7 +120,7 @@ pub(crate) struct Calibration {
 impl Calibration {
     pub(crate) fn new(levels: &[f64]) -> Self {
         let adapted = [levels.to_vec(), levels.to_vec()];
-        Self { levels: levels.to_vec(), adapted, groups: vec![Residuals::default(); 2 * HORIZONS] }
+        Self { levels: levels.to_vec(), adapted, groups: vec![Residuals::default(); GROUPS] }
     }
 
     /// Keeps the residual of a value that has come, in widths of its path.
@@ -154,25 +167,22 @@ impl Calibration {
     }
 
     fn refresh(&mut self) {
-        for horizon in 0..HORIZONS {
-            for event in [false, true] {
-                let group = Group { horizon, event };
-                let due = self.groups.get(group.index()).is_some_and(|g| g.offsets.is_empty() || g.fresh >= REFRESH);
-                if !due {
-                    continue;
-                }
-                let offsets = self.offsets(group);
-                if let Some(residuals) = self.groups.get_mut(group.index()) {
-                    residuals.offsets = offsets;
-                    residuals.fresh = 0;
-                }
+        for group in Group::all() {
+            let due = self.groups.get(group.index()).is_some_and(|g| g.offsets.is_empty() || g.fresh >= REFRESH);
+            if !due {
+                continue;
+            }
+            let offsets = self.offsets(group);
+            if let Some(residuals) = self.groups.get_mut(group.index()) {
+                residuals.offsets = offsets;
+                residuals.fresh = 0;
             }
         }
     }
 
     fn offsets(&self, group: Group) -> Vec<f64> {
         let (own, own_days) = self.kept(group);
-        let (quiet, quiet_days) = self.kept(Group { event: false, ..group });
+        let (quiet, quiet_days) = self.kept(group.quiet());
         let (mut pool, mut days) = (own.clone(), own_days);
         if group.event && quiet_days > 0.0 {
             let for_each_day = if own_days > 0.0 { own.total() / own_days } else { 1.0 };

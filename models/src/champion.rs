@@ -40,7 +40,7 @@ const KEPT_AHEAD_US: [i64; 19] = [
     13 * 24 * HOUR_US,
 ];
 /// Signals of the last days tell what was on at the lags.
-const EVENTS_BACK_US: i64 = 9 * 24 * HOUR_US;
+const EVENTS_BACK_US: i64 = 30 * 24 * HOUR_US;
 /// Hours of losses that are kept.
 const LOSS_HOURS: usize = 24 * 15;
 
@@ -127,6 +127,7 @@ impl Track {
             kept: VecDeque::new(),
             losses: VecDeque::new(),
             hour: Sums::default(),
+            recent: self.recent.clone(),
             ..*self
         }
     }
@@ -196,10 +197,10 @@ impl Track {
             {
                 let before = self.hour.pinball;
                 self.hour.add(levels, &kept.quantiles, actual);
-                self.recent.add(kept.event, self.hour.pinball - before, actual, start_us);
                 let group = Group::of(kept.ahead_us, kept.event);
+                self.recent.add(group, self.hour.pinball - before, actual, start_us);
                 self.calibration.adapt(group, &kept.quantiles, actual);
-                self.stretch.adapt(kept.event, levels, &kept.quantiles, actual);
+                self.stretch.adapt(group, levels, &kept.quantiles, actual);
                 // Origins within an hour tell the same.
                 if (kept.due_us - kept.ahead_us).rem_euclid(HOUR_US) == 0 {
                     self.calibration.keep(group, kept.due_us, (kept.median_log, kept.width), actual);

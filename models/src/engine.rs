@@ -283,7 +283,7 @@ impl Engine {
             }
             let Some(made) = track.forecast(&self.history, &self.book, &self.config) else { continue };
             if let Some(prior) = track.family.prior().filter(|_| hourly && has_ensemble) {
-                parts.push(Part::new(track.recent, prior, &made.values));
+                parts.push(Part::new(track.recent.clone(), prior, &made.values));
             }
             self.last.push((track.family, made.values.clone()));
             if is_anchor {
@@ -296,11 +296,11 @@ impl Engine {
         let ensemble = self.tracks.iter_mut().find(|track| track.family == Family::Ensemble && track.fitted.is_some());
         if let (Some(ensemble), Some((medians, event_steps))) = (ensemble, anchor) {
             let levels = &self.config.levels;
-            if hourly {
-                self.blend.join(origin_us, &parts, &medians, &event_steps, levels.len());
-            }
             let now = (origin_us, self.config.step_us);
-            if let Some(values) = self.blend.over(&medians, &event_steps, now, levels, ensemble.stretch) {
+            if hourly {
+                self.blend.join(now, &parts, &medians, &event_steps, levels.len());
+            }
+            if let Some(values) = self.blend.over(&medians, &event_steps, now, levels, &ensemble.stretch) {
                 let made = ensemble.take(origin_us, Path { medians, event_steps, values }, &self.config);
                 self.last.push((Family::Ensemble, made.values.clone()));
                 if served == Family::Ensemble {
@@ -359,8 +359,9 @@ impl Engine {
         let now_us = self.history.end_us();
         let surprised = self.surprise.abs() > SURPRISE_LIMIT;
         let members = self.tracks.iter().filter(|track| track.fitted.is_some());
-        let shares =
-            Shares::of(members.filter_map(|track| Some((track.family.name(), track.recent, track.family.prior()?))));
+        let shares = Shares::of(
+            members.filter_map(|track| Some((track.family.name(), track.recent.clone(), track.family.prior()?))),
+        );
         let is_worse = self.tracks.first().and_then(Track::worsening).is_some_and(|w| w > self.config.accuracy_factor);
         for place in 0..self.tracks.len() {
             let ridge = |family| self.tracks.iter().find(|track| track.family == family)?.fitted.clone();

@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::calibration::{GROUPS, Group};
 use crate::scales::{log, unlog};
 use crate::score::at_level;
 
@@ -25,52 +26,60 @@ const EVENT_DAYS: f64 = 5.0;
 /// Averages of intervals are narrower than what they average: the first guess.
 const FIRST_STRETCH: f64 = 1.1;
 /// Step of the stretch's logarithm for one matured value.
-const STRETCH_RATE: f64 = 0.0005;
-const STRETCH_RANGE: (f64, f64) = (0.8, 1.6);
+const STRETCH_RATE: f64 = 0.001;
+const STRETCH_RANGE: (f64, f64) = (0.7, 2.0);
 
-/// Loss of a family of late, on quiet steps and on steps within events.
-#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+/// Loss of a family of late, by horizon, on quiet steps and on steps within events.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Recent {
-    pinball: [f64; 2],
-    actual: [f64; 2],
+    groups: [Loss; GROUPS],
     /// Were there events in this hour?
     had_events: bool,
     event_days: f64,
     last_event_day: i64,
 }
 
+/// Pinball loss and actuals, summed.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Loss {
+    pinball: f64,
+    actual: f64,
+}
+
 impl Recent {
-    pub(crate) fn add(&mut self, event: bool, pinball: f64, actual: f64, at_us: i64) {
-        let [quiet, during] = &mut self.pinball;
-        *(if event { during } else { quiet }) += pinball;
-        let [quiet, during] = &mut self.actual;
-        *(if event { during } else { quiet }) += actual;
+    pub(crate) fn add(&mut self, group: Group, pinball: f64, actual: f64, at_us: i64) {
+        if let Some(loss) = self.groups.get_mut(group.index()) {
+            loss.pinball += pinball;
+            loss.actual += actual;
+        }
         let day = at_us.div_euclid(DAY_US);
-        if event && (day != self.last_event_day || self.event_days == 0.0) {
+        if group.event && (day != self.last_event_day || self.event_days == 0.0) {
             self.event_days += 1.0;
             self.last_event_day = day;
         }
-        self.had_events |= event;
+        self.had_events |= group.event;
     }
 
     /// An hour has passed.
     pub(crate) fn fade(&mut self) {
         let had_events = std::mem::take(&mut self.had_events);
-        for [quiet, during] in [&mut self.pinball, &mut self.actual] {
-            *quiet *= KEPT_PER_HOUR;
-            if had_events {
-                *during *= KEPT_PER_HOUR;
+        for (loss, group) in self.groups.iter_mut().zip(Group::all()) {
+            if had_events || !group.event {
+                loss.pinball *= KEPT_PER_HOUR;
+                loss.actual *= KEPT_PER_HOUR;
             }
         }
     }
 
     /// Pinball loss over actual, on the log scale; none when nothing has matured. That of events leans on that of quiet
     /// steps as long as few days with events were seen.
-    fn loss_log(&self, event: bool) -> Option<f64> {
-        let ([quiet, during], [quiet_actual, during_actual]) = (self.pinball, self.actual);
-        let log = |pinball: f64, actual: f64| (actual > 0.0).then(|| (pinball / actual).max(1e-9).ln());
-        match (log(quiet, quiet_actual), log(during, during_actual)) {
-            (Some(quiet), Some(during)) if event => {
+    fn loss_log(&self, group: Group) -> Option<f64> {
+        let log = |group: Group| {
+            let loss = self.groups.get(group.index()).filter(|loss| loss.actual > 0.0)?;
+            Some((loss.pinball / loss.actual).max(1e-9).ln())
+        };
+        match (log(group.quiet()), log(group)) {
+            (Some(quiet), Some(during)) if group.event => {
                 let share = self.event_days / (self.event_days + EVENT_DAYS);
                 Some(share * during + (1.0 - share) * quiet)
             }
@@ -79,29 +88,28 @@ impl Recent {
     }
 }
 
-/// How wide averaged intervals are drawn, on quiet steps and within events.
+/// How wide averaged intervals are drawn, by horizon, on quiet steps and within events.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub(crate) struct Stretch([f64; 2]);
+pub(crate) struct Stretch([f64; GROUPS]);
 
 impl Default for Stretch {
     fn default() -> Self {
-        Self([FIRST_STRETCH; 2])
+        Self([FIRST_STRETCH; GROUPS])
     }
 }
 
 impl Stretch {
-    fn of(self, event: bool) -> f64 {
-        let [quiet, during] = self.0;
-        if event { during } else { quiet }
+    fn of(&self, group: Group) -> f64 {
+        self.0.get(group.index()).copied().unwrap_or(FIRST_STRETCH)
     }
 
     /// Widens when a value was outside of the interval of 80 %, narrows when within: in balance at 80 %.
-    pub(crate) fn adapt(&mut self, event: bool, levels: &[f64], quantiles: &[f32], actual: f64) {
+    pub(crate) fn adapt(&mut self, group: Group, levels: &[f64], quantiles: &[f32], actual: f64) {
         let is_within = at_level(levels, quantiles, 0.1) <= actual && actual <= at_level(levels, quantiles, 0.9);
-        let [quiet, during] = &mut self.0;
-        let stretch = if event { during } else { quiet };
         let step = STRETCH_RATE * if is_within { -0.2 } else { 0.8 };
-        *stretch = (*stretch * step.exp()).clamp(STRETCH_RANGE.0, STRETCH_RANGE.1);
+        if let Some(stretch) = self.0.get_mut(group.index()) {
+            *stretch = (*stretch * step.exp()).clamp(STRETCH_RANGE.0, STRETCH_RANGE.1);
+        }
     }
 }
 
@@ -132,12 +140,19 @@ pub(crate) struct Blend {
 impl Blend {
     /// Joins the parts over the medians of the anchor, on the log scale.
     #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
-    pub(crate) fn join(&mut self, origin_us: i64, parts: &[Part], anchor_log: &[f64], events: &[bool], levels: usize) {
-        let weights = [weights(parts, false), weights(parts, true)];
+    pub(crate) fn join(
+        &mut self,
+        (origin_us, step_us): (i64, i64),
+        parts: &[Part],
+        anchor_log: &[f64],
+        events: &[bool],
+        levels: usize,
+    ) {
+        let weights: Vec<Vec<f64>> = Group::all().map(|group| weights(parts, group)).collect();
         self.origin_us = origin_us;
         self.deltas.clear();
-        for (step, (base, event)) in anchor_log.iter().zip(events).enumerate() {
-            let weights = if *event { &weights[1] } else { &weights[0] };
+        for ((step, (base, event)), k) in anchor_log.iter().zip(events).enumerate().zip(0_i64..) {
+            let Some(weights) = weights.get(Group::of(k * step_us, *event).index()) else { continue };
             for at in step * levels..(step + 1) * levels {
                 let logs = parts.iter().map(|part| part.logs.get(at).copied().unwrap_or(*base));
                 let mean: f64 = logs.zip(weights).map(|(log, weight)| log * weight).sum();
@@ -153,18 +168,19 @@ impl Blend {
         events: &[bool],
         (origin_us, step_us): (i64, i64),
         levels: &[f64],
-        stretch: Stretch,
+        stretch: &Stretch,
     ) -> Option<Vec<f32>> {
         let rows: Vec<&[f32]> = self.deltas.chunks_exact(levels.len().max(1)).collect();
         let last = rows.len().checked_sub(1)?;
         let passed = usize::try_from((origin_us - self.origin_us).div_euclid(step_us)).ok()?;
         let mut values = Vec::with_capacity(anchor_log.len() * levels.len());
-        for (step, (base, event)) in anchor_log.iter().zip(events).enumerate() {
+        for ((step, (base, event)), k) in anchor_log.iter().zip(events).enumerate().zip(0_i64..) {
+            let stretch = stretch.of(Group::of(k * step_us, *event));
             let row = rows.get((step + passed).min(last))?;
             let middle = at_level(levels, row, 0.5);
             let mut floor = 0.0_f32;
             for delta in *row {
-                let drawn = middle + (f64::from(*delta) - middle) * stretch.of(*event);
+                let drawn = middle + (f64::from(*delta) - middle) * stretch;
                 #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
                 let value = unlog(base + drawn) as f32;
                 floor = floor.max(value);
@@ -175,39 +191,47 @@ impl Blend {
     }
 }
 
-/// What each family counts for, by name: on quiet steps and on steps within events.
+/// What each family counts for, by name: for each group of steps.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(crate) struct Shares(BTreeMap<String, [f64; 2]>);
+pub(crate) struct Shares(BTreeMap<String, Vec<f64>>);
 
 impl Shares {
     /// Of families with these recent losses and priors.
     pub(crate) fn of(families: impl IntoIterator<Item = (&'static str, Recent, f64)>) -> Self {
         let (names, parts): (Vec<_>, Vec<_>) =
             families.into_iter().map(|(name, recent, prior)| (name, Part::new(recent, prior, &[]))).unzip();
-        let shares = weights(&parts, false).into_iter().zip(weights(&parts, true));
-        Self(names.into_iter().map(str::to_owned).zip(shares.map(|(quiet, event)| [quiet, event])).collect())
+        let groups: Vec<Vec<f64>> = Group::all().map(|group| weights(&parts, group)).collect();
+        let of = |(place, name): (usize, &str)| {
+            (name.to_owned(), groups.iter().filter_map(|weights| weights.get(place).copied()).collect())
+        };
+        Self(names.into_iter().enumerate().map(of).collect())
     }
 
-    /// What a family counts for on steps within events.
+    /// What a family counts for on steps within events, on average over the horizons.
     pub(crate) fn within_events(&self, family: &str) -> f64 {
-        self.0.get(family).map_or(0.0, |[_, event]| *event)
+        let shares = self.0.get(family).into_iter().flatten();
+        let within = Group::all().zip(shares).filter(|(group, _)| group.event);
+        let (sum, count) = within.fold((0.0, 0.0), |(sum, count), (_, share)| (sum + share, count + 1.0));
+        sum / f64::max(count, 1.0)
     }
 
-    /// Parameters for the record.
+    /// Parameters for the record: what each family counts for from the nearest horizon to the furthest.
     pub(crate) fn parameters(&self) -> serde_json::Value {
-        let rounded = |share: f64| (share * 1e4).round() / 1e4;
-        let of = |which: usize| {
-            let shares =
-                self.0.iter().filter_map(|(name, shares)| Some((name.clone(), rounded(*shares.get(which)?).into())));
+        let of = |event: bool| {
+            let shares = self.0.iter().map(|(name, shares)| {
+                let of = Group::all().zip(shares).filter(|(group, _)| group.event == event);
+                let rounded: Vec<f64> = of.map(|(_, share)| (share * 1e4).round() / 1e4).collect();
+                (name.clone(), rounded.into())
+            });
             serde_json::Value::Object(shares.collect())
         };
-        serde_json::json!({ "quiet": of(0), "events": of(1) })
+        serde_json::json!({ "quiet": of(false), "events": of(true) })
     }
 }
 
 /// Shares of the parts, which add up to one.
-fn weights(parts: &[Part], event: bool) -> Vec<f64> {
-    let losses: Vec<Option<f64>> = parts.iter().map(|part| part.recent.loss_log(event)).collect();
+fn weights(parts: &[Part], group: Group) -> Vec<f64> {
+    let losses: Vec<Option<f64>> = parts.iter().map(|part| part.recent.loss_log(group)).collect();
     let best = losses.iter().flatten().copied().fold(f64::INFINITY, f64::min);
     let raw = |(part, loss): (&Part, &Option<f64>)| match loss {
         Some(loss) => (POWER * (best - loss)).exp(),
@@ -226,28 +250,42 @@ mod tests {
     use super::*;
 
     const LEVELS: [f64; 3] = [0.1, 0.5, 0.9];
+    const HOUR_US: i64 = 3_600_000_000;
+
+    /// Steps an hour ahead.
+    fn near(event: bool) -> Group {
+        Group::of(HOUR_US, event)
+    }
 
     fn recent(quiet: f64, during: f64, event_days: i64) -> Recent {
         let mut recent = Recent::default();
-        (0..100).for_each(|_| recent.add(false, quiet, 1.0, 0));
-        (0..event_days).for_each(|day| recent.add(true, during, 1.0, (day + 1) * DAY_US));
+        (0..100).for_each(|_| recent.add(near(false), quiet, 1.0, 0));
+        (0..event_days).for_each(|day| recent.add(near(true), during, 1.0, (day + 1) * DAY_US));
         recent
     }
 
     #[test]
     fn the_better_family_counts_more_and_within_events_the_better_there() {
         let parts = [Part::new(recent(0.1, 0.3, 20), 1.0, &[]), Part::new(recent(0.12, 0.2, 20), 1.0, &[])];
-        let (quiet, during) = (weights(&parts, false), weights(&parts, true));
+        let (quiet, during) = (weights(&parts, near(false)), weights(&parts, near(true)));
         assert!(quiet[0] > quiet[1] && during[1] > during[0], "{quiet:?} {during:?}");
         assert!((quiet.iter().sum::<f64>() - 1.0).abs() < 1e-9);
         // One day with events changes little.
         let parts = [Part::new(recent(0.1, 0.3, 1), 1.0, &[]), Part::new(recent(0.12, 0.2, 1), 1.0, &[])];
-        let [first, second] = weights(&parts, true)[..] else { panic!("two parts") };
+        let [first, second] = weights(&parts, near(true))[..] else { panic!("two parts") };
         assert!(first > second, "{first} {second}");
         let hopeless = [Part::new(recent(0.1, 0.1, 9), 1.0, &[]), Part::new(recent(0.3, 0.3, 9), 1.0, &[])];
-        assert_eq!(weights(&hopeless, false), [1.0, 0.0]);
+        assert_eq!(weights(&hopeless, near(false)), [1.0, 0.0]);
+        // What counts is how each did as far ahead.
+        let mut late = recent(0.1, 0.1, 0);
+        late.add(Group::of(30 * HOUR_US, false), 0.3, 1.0, 0);
+        let mut early = recent(0.3, 0.3, 0);
+        early.add(Group::of(30 * HOUR_US, false), 0.1, 1.0, 0);
+        let parts = [Part::new(late, 1.0, &[]), Part::new(early, 1.0, &[])];
+        assert_eq!(weights(&parts, near(false)), [1.0, 0.0]);
+        assert_eq!(weights(&parts, Group::of(30 * HOUR_US, false)), [0.0, 1.0]);
         let unknown = [Part::new(Recent::default(), 1.0, &[]), Part::new(Recent::default(), 0.5, &[])];
-        assert_eq!(weights(&unknown, false), [2.0 / 3.0, 1.0 / 3.0]);
+        assert_eq!(weights(&unknown, near(false)), [2.0 / 3.0, 1.0 / 3.0]);
     }
 
     #[test]
@@ -256,16 +294,16 @@ mod tests {
         let parts = [part([90.0, 100.0, 110.0, 90.0, 100.0, 110.0]), part([80.0, 100.0, 130.0, 80.0, 100.0, 130.0])];
         let mut blend = Blend::default();
         let over = |blend: &Blend, base: f64, now: i64| {
-            blend.over(&[base, base], &[false, false], (now, 1), &LEVELS, Stretch([1.0; 2]))
+            blend.over(&[base, base], &[false, false], (now, HOUR_US), &LEVELS, &Stretch([1.0; GROUPS]))
         };
         assert!(over(&blend, log(100.0), 0).is_none());
-        blend.join(0, &parts, &[log(100.0); 2], &[false, false], 3);
+        blend.join((0, HOUR_US), &parts, &[log(100.0); 2], &[false, false], 3);
         let values = over(&blend, log(100.0), 0).expect("joined");
         // Geometric means of 91 and 81, of 111 and 131 (the log scale adds one).
         for (value, expected) in values.iter().zip([84.85, 100.0, 119.6]) {
             assert!((value - expected).abs() < 0.1, "{values:?}");
         }
-        let doubled = over(&blend, log(200.0), 1).expect("joined");
+        let doubled = over(&blend, log(200.0), HOUR_US).expect("joined");
         assert!((doubled[1] - 200.0).abs() < 0.1, "{doubled:?}");
     }
 
@@ -275,11 +313,11 @@ mod tests {
         for turn in 0..40_000 {
             // Values are spread evenly from -1 to 1 around 10; the interval starts too narrow.
             let actual = 10.0 + f64::from(turn * 7919 % 2_001) / 1_000.0 - 1.0;
-            let half = 0.6 * stretch.of(false);
+            let half = 0.6 * stretch.of(near(false));
             #[expect(clippy::cast_possible_truncation, reason = "a test")]
-            stretch.adapt(false, &LEVELS, &[(10.0 - half) as f32, 10.0, (10.0 + half) as f32], actual);
+            stretch.adapt(near(false), &LEVELS, &[(10.0 - half) as f32, 10.0, (10.0 + half) as f32], actual);
         }
-        assert!((0.6 * stretch.of(false) - 0.8).abs() < 0.05, "{stretch:?}");
-        assert!((stretch.of(true) - FIRST_STRETCH).abs() < 1e-9);
+        assert!((0.6 * stretch.of(near(false)) - 0.8).abs() < 0.05, "{stretch:?}");
+        assert!((stretch.of(near(true)) - FIRST_STRETCH).abs() < 1e-9);
     }
 }

@@ -45,10 +45,12 @@ const BINS: usize = 127;
 const MIN_WIDTH: f64 = 0.01;
 /// Widths are no further from the usual one of a path than this factor: the trees see few rows at the edges.
 const WIDTH_RANGE: f64 = 1.6;
+/// So far outside of its range, as a part of it, a column makes a row unlike all that were seen.
+const FAR_OUTSIDE: f64 = 0.5;
 /// The levels that are fitted: the centre, and the width of the interval of 80 %.
 const LEVELS: [f64; 3] = [0.1, 0.5, 0.9];
 /// The rows of signals look back this far for what was on at the lags.
-const EVENTS_BACK_US: i64 = 9 * DAY_US;
+const EVENTS_BACK_US: i64 = 30 * DAY_US;
 
 /// Ridges that were fitted at one time.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,6 +73,8 @@ pub(crate) struct Learned {
     /// When the trees were grown.
     trained_us: i64,
     model: Option<Boosted>,
+    /// Of the columns that tell of the load, as the trees have seen them.
+    ranges: Vec<(f32, f32)>,
 }
 
 impl Learned {
@@ -118,6 +122,7 @@ impl Learned {
             done_us,
             trained_us: i64::MIN,
             model: None,
+            ranges: Vec::new(),
         })
     }
 
@@ -176,6 +181,7 @@ impl Learned {
         };
         let matrix = Matrix::try_new(self.examples.columns(), BINS)?;
         let weights = self.examples.weights(history);
+        self.ranges = self.examples.ranges();
         self.model = Some(Boosted::fit(&matrix, self.examples.targets(), Some(&weights), &LEVELS, &settings)?);
         Ok(())
     }
@@ -193,7 +199,7 @@ impl Learned {
             model.predict(&row, &mut out);
             out.sort_by(f32::total_cmp);
             let [low, middle, high] = out.map(f64::from);
-            medians.push(frame.base(step) + middle);
+            medians.push(frame.base(step) + trust(&row, &self.ranges) * middle);
             widths.push((high - low) / 2.0);
         }
         let usual = median(widths.clone()).max(MIN_WIDTH);
@@ -205,7 +211,8 @@ impl Learned {
     /// The trees and the ridges they stand on, without the rows they were grown from.
     pub(crate) fn without_training(&self) -> Self {
         let bases = self.bases.back().cloned().into_iter().collect();
-        Self { bases, examples: Examples::default(), model: self.model.clone(), ..*self }
+        let (model, ranges) = (self.model.clone(), self.ranges.clone());
+        Self { bases, examples: Examples::default(), model, ranges, ..*self }
     }
 
     pub(crate) fn parameters(&self) -> serde_json::Value {
@@ -233,4 +240,34 @@ fn sampled(steps: usize, turn: i64) -> impl Iterator<Item = usize> {
     let every = if steps <= FEW_STEPS { 1 } else { steps.div_ceil(STEPS) };
     let first = usize::try_from(turn.rem_euclid(i64::try_from(every).unwrap_or(1))).unwrap_or(0);
     (first..steps).step_by(every)
+}
+
+/// How much of what the trees say is believed: nothing of a row that is far outside of what they have seen.
+fn trust(row: &[f32], ranges: &[(f32, f32)]) -> f64 {
+    let outside = |(cell, (low, high)): (&f32, &(f32, f32))| {
+        let beyond = (cell - high).max(low - cell).max(0.0);
+        f64::from(beyond / (high - low).max(1e-6))
+    };
+    let load = row.get(frame::OF_LOAD).unwrap_or_default();
+    let furthest = load.iter().zip(ranges).map(outside).fold(0.0, f64::max);
+    (1.0 - furthest / FAR_OUTSIDE).max(0.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_are_not_believed_far_outside_of_what_they_saw() {
+        let ranges = vec![(0.0, 2.0); frame::OF_LOAD.len()];
+        let trust = |cell: f32| {
+            let mut row = vec![1.0; frame::COLUMNS];
+            row[frame::OF_LOAD.start] = cell;
+            trust(&row, &ranges)
+        };
+        let cases = [(0.0, 1.0), (2.0, 1.0), (f32::NAN, 1.0), (2.5, 0.5), (-0.5, 0.5), (3.0, 0.0), (-9.0, 0.0)];
+        for (cell, expected) in cases {
+            assert!((trust(cell) - expected).abs() < 1e-6, "{cell}: {}", trust(cell));
+        }
+    }
 }

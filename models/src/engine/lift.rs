@@ -125,8 +125,8 @@ impl Engine {
         let fitted = || self.tracks.iter().filter(|track| track.fitted.is_some());
         let parts: Vec<(Family, f64)> = match self.tracks.first().map(|champion| champion.family) {
             Some(Family::Ensemble) => {
-                let members =
-                    fitted().filter_map(|track| Some((track.family.name(), track.recent, track.family.prior()?)));
+                let members = fitted()
+                    .filter_map(|track| Some((track.family.name(), track.recent.clone(), track.family.prior()?)));
                 let shares = Shares::of(members);
                 let share = |track: &crate::champion::Track| (track.family, shares.within_events(track.family.name()));
                 fitted().map(share).filter(|(_, share)| *share > 0.0).collect()

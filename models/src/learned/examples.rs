@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::frame::{COLUMNS, Frame};
+use super::frame::{COLUMNS, Frame, OF_LOAD};
 use crate::History;
 use crate::scales::log;
 
@@ -48,6 +48,15 @@ impl Examples {
 
     pub(super) fn columns(&self) -> &[Vec<f32>] {
         &self.columns
+    }
+
+    /// Least and greatest value of each column that tells of the load.
+    pub(super) fn ranges(&self) -> Vec<(f32, f32)> {
+        let range = |column: &Vec<f32>| {
+            let seen = column.iter().copied().filter(|cell| cell.is_finite());
+            seen.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), cell| (low.min(cell), high.max(cell)))
+        };
+        self.columns.get(OF_LOAD).unwrap_or_default().iter().map(range).collect()
     }
 
     pub(super) fn targets(&self) -> &[f32] {

@@ -11,6 +11,8 @@ const HOUR_US: i64 = 3_600_000_000;
 pub(super) const BACK_US: i64 = 45 * DAY_US;
 /// Columns of a row.
 pub(super) const COLUMNS: usize = 25;
+/// Those that tell of the load: beyond the range that was seen, trees only guess.
+pub(super) const OF_LOAD: std::ops::Range<usize> = 4..16;
 /// How long before its start and behind its end a signal is told of.
 const NEAR_US: i64 = 48 * HOUR_US;
 /// A mean year of the Gregorian calendar.
@@ -71,7 +73,12 @@ impl<'a> Frame<'a> {
         let day_of_week = at_us.div_euclid(DAY_US).rem_euclid(7) as f64;
         let hours = |us: i64| us as f64 / HOUR_US as f64;
         let back_to = |period_us: i64| at_us - period_us * ((at_us - origin_us).div_euclid(period_us) + 1);
-        let lag = |lag_us: i64| self.history.at(lag_us).map_or(f64::NAN, |value| log(value) - base);
+        // Both without what events did, so that a first event does not look like a fall of everything else.
+        let quiet = self.path.without_events(step);
+        let lag = |lag_us: i64| {
+            let response = self.ridge.response_at(&self.acting, lag_us, step_us);
+            self.history.at(lag_us).map_or(f64::NAN, |value| log(value) - response - quiet)
+        };
         let (day_us, week_us) = (back_to(DAY_US), back_to(7 * DAY_US));
         let weeks: Vec<f64> = (0..4).map(|k| lag(week_us - k * 7 * DAY_US)).filter(|lag| lag.is_finite()).collect();
         let of_year =
@@ -86,8 +93,8 @@ impl<'a> Frame<'a> {
             lag(day_us - DAY_US),
             lag(week_us),
             weeks.iter().sum::<f64>() / weeks.len() as f64,
-            self.level_day - base,
-            self.level_week - base,
+            self.level_day - quiet,
+            self.level_week - quiet,
             self.last_hour,
             self.path.full(step) - self.path.without_events(step),
             short,
