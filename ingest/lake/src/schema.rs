@@ -121,7 +121,8 @@ pub(crate) fn plans() -> SchemaRef {
     ])
 }
 
-/// `date` is that of `at`. A switch is a row without an action: its state is `paused` or `resumed`.
+/// `date` is that of `at`. A switch is a row without an action: its state is `paused` or `resumed`. So is the beginning of
+/// an actuator's term, `term`.
 pub(crate) fn actions() -> SchemaRef {
     schema_of(vec![
         required(DATE, DataType::Date32),

@@ -27,16 +27,13 @@ pub(super) fn rows(table: Table, record: &Received) -> Result<RecordBatch, Strin
         Table::Forecasts => forecasts::rows(&message(record, "Forecast")?),
         Table::Signals => signals::signal_row(record),
         Table::Plans => plans::plan_row(&message(record, "Plan")?),
-        Table::Actions if record.header(headers::MESSAGE) == Some("Switch") => {
-            actions::switch_row(&message(record, "Switch")?)
-        }
-        Table::Actions if record.header(headers::MESSAGE) == Some("Approval") => {
-            actions::approval_row(&message(record, "Approval")?)
-        }
-        Table::Actions if record.header(headers::MESSAGE) == Some("StageMove") => {
-            actions::stage_row(&message(record, "StageMove")?)
-        }
-        Table::Actions => actions::action_row(&message(record, "ActionRecord")?),
+        Table::Actions => match record.header(headers::MESSAGE) {
+            Some("Switch") => actions::switch_row(&message(record, "Switch")?),
+            Some("Approval") => actions::approval_row(&message(record, "Approval")?),
+            Some("StageMove") => actions::stage_row(&message(record, "StageMove")?),
+            Some("Term") => actions::term_row(&message(record, "Term")?),
+            _ => actions::action_row(&message(record, "ActionRecord")?),
+        },
         Table::Outcomes => outcomes::outcome_row(&message(record, "Outcome")?),
         Table::Models => models::model_row(&message(record, "Model")?),
         Table::Ledger => ledger::ledger_row(&message(record, "LedgerEntry")?),

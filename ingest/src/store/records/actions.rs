@@ -2,7 +2,7 @@
 
 use arrow::array::RecordBatch;
 use headroom_ingest_lake::{Table, date_of};
-use headroom_proto::v1::{ActionRecord, ActionState, Approval, StageMove, Switch};
+use headroom_proto::v1::{ActionRecord, ActionState, Approval, StageMove, Switch, Term};
 use serde::Serialize;
 
 use super::{count, required, row, text, time, word};
@@ -104,6 +104,21 @@ pub(super) fn approval_row(approval: &Approval) -> Result<RecordBatch, String> {
             reason: text(&approval.comment),
             actor: text(&approval.actor),
             plan_hash: text(&approval.plan_hash),
+            ..ActionRow::default()
+        },
+    )
+}
+
+/// From here on this actuator acts: its state is `term`.
+pub(super) fn term_row(term: &Term) -> Result<RecordBatch, String> {
+    row(
+        Table::Actions,
+        &ActionRow {
+            date: date_of(term.at_us),
+            state: "term".to_owned(),
+            at: term.at_us,
+            reason: text(&format!("term {}", term.term)),
+            actor: text(&term.holder),
             ..ActionRow::default()
         },
     )

@@ -3,7 +3,7 @@ use bytes::Bytes;
 use headroom_proto::topics::Topic;
 use headroom_proto::v1::{
     ActionRecord, ActionState, Approval, AudienceQuality, Model, Outcome, Plan, Signal, SignalKind, SignalStatus,
-    StageMove, Switch,
+    StageMove, Switch, Term,
 };
 use headroom_proto::{EventTime, signal};
 use serde_json::{Value, json};
@@ -111,6 +111,8 @@ fn moves_and_switches_share_a_table() {
         (row.get("state"), row.get("reason"), row.get("stage")),
         (Some(&json!("stage")), Some(&reason), Some(&json!("recommend")))
     );
+    let row = stored(Table::Actions, "Term", &Term { term: 3, holder: "a".to_owned(), at_us: AT_US });
+    assert_eq!((row.get("state"), row.get("reason")), (Some(&json!("term")), Some(&json!("term 3"))));
 }
 
 #[test]
