@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{
     audit_command, backtest, bench, config, control, demo, features, forecast_command, governance, lake_command, query,
-    run, signal_command,
+    run, shadow, signal_command,
 };
 
 /// Raises database capacity before the traffic arrives.
@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Pause(control::SwitchArgs),
     /// Let automation go on, from what the target has.
     Resume(control::SwitchArgs),
+    /// Show what would have been done, beside what was, and what both came to.
+    Shadow(shadow::ShadowArgs),
     /// Check, test or explain policies.
     #[command(subcommand)]
     Policy(governance::PolicyCommand),
@@ -123,6 +125,7 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Audit(command) => audit_command::run(command).await,
         Command::Pause(args) => control::switch(args, true).await,
         Command::Resume(args) => control::switch(args, false).await,
+        Command::Shadow(args) => shadow::show(args).await,
         Command::Policy(command) => governance::policy(command).await,
         Command::Stage(command) => governance::stage(command).await,
         Command::Features(command) => features::features(command).await,

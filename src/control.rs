@@ -106,7 +106,7 @@ pub(crate) struct RollbackArgs {
     reason: String,
 }
 
-fn time(text: &str) -> Result<EventTime, String> {
+pub(crate) fn time(text: &str) -> Result<EventTime, String> {
     EventTime::parse(text).map_err(|error| error.to_string())
 }
 

@@ -19,6 +19,7 @@ mod query;
 mod run;
 mod scoreboard;
 mod serve;
+mod shadow;
 mod signal_command;
 mod telemetry;
 mod terminal;

@@ -3,8 +3,8 @@
 use headroom_proto::v1::actuator_service_server::ActuatorService;
 use headroom_proto::v1::{
     ActionRecord, ApproveRequest, ListActionsRequest, ListActionsResponse, ListPlansRequest, ListPlansResponse,
-    PauseRequest, RejectRequest, RollbackPlanRequest, RollbackPlanResponse, RollbackRequest, StagesRequest,
-    StagesResponse, StatusRequest, StatusResponse, SwitchState, WhyRequest, WhyResponse,
+    PauseRequest, RejectRequest, RollbackPlanRequest, RollbackPlanResponse, RollbackRequest, ShadowRequest,
+    ShadowResponse, StagesRequest, StagesResponse, StatusRequest, StatusResponse, SwitchState, WhyRequest, WhyResponse,
 };
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
@@ -98,6 +98,10 @@ impl ActuatorService for Rpc {
 
     async fn why(&self, request: Request<WhyRequest>) -> Result<Response<WhyResponse>, Status> {
         self.ask(|reply| Command::Why(request.into_inner(), reply)).await.map(Response::new)
+    }
+
+    async fn shadow(&self, request: Request<ShadowRequest>) -> Result<Response<ShadowResponse>, Status> {
+        self.ask(|reply| Command::Shadow(request.into_inner(), reply)).await.map(Response::new)
     }
 
     async fn stages(&self, request: Request<StagesRequest>) -> Result<Response<StagesResponse>, Status> {

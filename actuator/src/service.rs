@@ -15,6 +15,7 @@ mod governance;
 mod learn;
 mod recover;
 mod settle;
+mod shadow;
 mod standing;
 mod term;
 mod turn;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use headroom_actuator_decide::shadow::Shadow;
 use headroom_actuator_decide::verify::Evidence;
 use headroom_actuator_decide::{audit, protocol, transition};
 use headroom_proto::EventTime;
@@ -28,6 +29,10 @@ pub(crate) struct Workload {
     pub(crate) commanded: Option<u32>,
     /// What the target reported at that time; asked again when the time has moved on or something was changed.
     pub(crate) reported: Option<(EventTime, TargetState)>,
+    /// What the target said at the newest window.
+    pub(crate) seen: Option<TargetState>,
+    /// Its units on paper, were every plan carried out at once.
+    pub(crate) shadow: Option<Shadow>,
     /// What the last change left at the target; none when that is not known, or a person has accepted another base.
     pub(crate) left: Option<Left>,
     /// What the policies said of each action, by its id.
@@ -113,6 +118,8 @@ impl Workload {
             plans: VecDeque::new(),
             commanded: None,
             reported: None,
+            seen: None,
+            shadow: None,
             left: None,
             decisions: BTreeMap::new(),
             unfinished: VecDeque::new(),

@@ -11,6 +11,7 @@ pub mod planner;
 pub mod policy;
 pub mod protocol;
 pub mod risk;
+pub mod shadow;
 pub mod simulation;
 pub mod sizes;
 pub mod stage;

@@ -51,10 +51,6 @@ impl Work {
             Base::Foreign => None,
         };
         let planner = self.config.planner_of(name).clone();
-        let Some(workload) = self.workloads.get_mut(name) else { return Ok(()) };
-        workload.last_decided = at;
-        workload.last_load = load;
-        workload.verdict = forecast.as_ref().map_or("none", |forecast| verdict_word(forecast.verdict())).to_owned();
         let view = forecast.as_ref().map(|forecast| ForecastView {
             origin_us: forecast.origin_us,
             step_us: forecast.step_us,
@@ -62,6 +58,11 @@ impl Work {
             values: &forecast.values,
             verdict: forecast.verdict(),
         });
+        self.shadow(name, (at, load), commanded, view.as_ref());
+        let Some(workload) = self.workloads.get_mut(name) else { return Ok(()) };
+        workload.last_decided = at;
+        workload.last_load = load;
+        workload.verdict = forecast.as_ref().map_or("none", |forecast| verdict_word(forecast.verdict())).to_owned();
         let (last_change, is_trusted) =
             (workload.last_change, matches!(workload.verdict.as_str(), "fresh" | "suspect"));
         self.track_verdict(name, at);

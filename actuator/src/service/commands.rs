@@ -4,8 +4,8 @@ use headroom_actuator_decide::{protocol, transition};
 use headroom_proto::EventTime;
 use headroom_proto::v1::{
     ActionRecord, ActionState, Approval, ApproveRequest, ListActionsRequest, ListPlansRequest, PauseRequest, Plan,
-    PlanView, RejectRequest, RollbackPlanRequest, RollbackPlanResponse, RollbackRequest, StageStanding, StagesRequest,
-    Switch, SwitchState, WhyRequest, WhyResponse, WorkloadStatus,
+    PlanView, RejectRequest, RollbackPlanRequest, RollbackPlanResponse, RollbackRequest, ShadowRequest, ShadowResponse,
+    StageStanding, StagesRequest, Switch, SwitchState, WhyRequest, WhyResponse, WorkloadStatus,
 };
 use tokio::sync::oneshot;
 use tonic::Status;
@@ -34,6 +34,7 @@ pub(crate) enum Command {
     Status(Reply<Vec<WorkloadStatus>>),
     Why(WhyRequest, Reply<WhyResponse>),
     Stages(StagesRequest, Reply<Vec<StageStanding>>),
+    Shadow(ShadowRequest, Reply<ShadowResponse>),
 }
 
 impl Command {
@@ -52,6 +53,7 @@ impl Command {
             Self::Status(reply) => answer(reply, status),
             Self::Why(_, reply) => answer(reply, status),
             Self::Stages(_, reply) => answer(reply, status),
+            Self::Shadow(_, reply) => answer(reply, status),
         }
     }
 }
@@ -69,6 +71,7 @@ impl Work {
             Command::Resume(request, reply) => drop(reply.send(self.resume(request).await)),
             Command::Status(reply) => drop(reply.send(Ok(self.statuses().await))),
             Command::Why(request, reply) => drop(reply.send(self.why(&request))),
+            Command::Shadow(request, reply) => drop(reply.send(self.shadowed(&request))),
             Command::Stages(request, reply) => drop(reply.send(Ok(self.stages(&request)))),
         }
         Ok(())

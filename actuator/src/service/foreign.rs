@@ -17,6 +17,7 @@ impl Work {
         }
         let state = self.observe(name, at).await;
         let workload = super::workload_of(&mut self.workloads, name);
+        workload.seen.clone_from(&state);
         if let Some(state) = state.filter(|_| !workload.has_unfinished()) {
             match &workload.left {
                 None => workload.commanded = Some(state.commanded),

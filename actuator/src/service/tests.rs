@@ -12,6 +12,7 @@ mod notices;
 mod people;
 mod planning;
 mod remote;
+mod shadow;
 mod stages;
 mod targets;
 mod two;

@@ -18,8 +18,8 @@ use headroom_proto::time::Span;
 use headroom_proto::v1::actuator_service_server::ActuatorService as _;
 use headroom_proto::v1::{
     ActionRecord, ActionState, ApproveRequest, ListPlansRequest, Outcome, PauseRequest, Plan, PlanView, RejectRequest,
-    RollbackPlanRequest, RollbackRequest, StageStanding, StagesRequest, StatusRequest, SwitchState, Verdict,
-    WhyRequest, WhyResponse, WorkloadStatus,
+    RollbackPlanRequest, RollbackRequest, ShadowRequest, ShadowResponse, StageStanding, StagesRequest, StatusRequest,
+    SwitchState, Verdict, WhyRequest, WhyResponse, WorkloadStatus,
 };
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
@@ -479,6 +479,10 @@ impl Actuator {
     pub(super) async fn stages(&self, workload: &str) -> Vec<StageStanding> {
         let request = StagesRequest { workload: workload.to_owned() };
         self.rpc().stages(Request::new(request)).await.expect("answers").into_inner().stages
+    }
+
+    pub(super) async fn shadow(&self, request: ShadowRequest) -> Result<ShadowResponse, Status> {
+        self.rpc().shadow(Request::new(request)).await.map(tonic::Response::into_inner)
     }
 
     pub(super) async fn reject(&self, plan_id: &str) -> Result<ActionRecord, Status> {
