@@ -26,4 +26,4 @@ pub use notary::AuditConfig;
 pub use notify::{NoticeKind, NotifyConfig, NotifyFormat};
 pub use routes::Targets;
 pub use service::{ActuatorHandle, ActuatorService, Membership};
-pub use target::{Applied, ApplyRequest, Fault, Fence, Target, TargetError, TargetState};
+pub use target::{Applied, ApplyRequest, Drain, Fault, Fence, Target, TargetError, TargetState};

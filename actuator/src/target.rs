@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use headroom_actuator_decide::protocol::Reply;
@@ -42,6 +43,15 @@ pub struct Applied {
     pub before: String,
     /// The value that the target reports since.
     pub after: String,
+}
+
+/// How far the work is let go of units that a release takes away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Drain {
+    /// Nothing is left on them, or there is nothing to let go.
+    Done,
+    /// Not yet; what is left, in the target's own words.
+    Left(String),
 }
 
 /// What a target reports.
@@ -102,6 +112,21 @@ pub trait Target: Send + Sync {
     /// # Errors
     /// When the target cannot be asked.
     async fn observe(&self, workload: &str, at: EventTime) -> Result<TargetState, TargetError>;
+
+    /// How long the work of units may take to be let go before a release takes them away; none when the target looks after
+    /// that by itself.
+    fn drains_within(&self) -> Option<Duration> {
+        None
+    }
+
+    /// Lets the work go of the units that a release will take away. It is asked again until it says that it is done, or
+    /// its time is over; nothing is taken away by it.
+    ///
+    /// # Errors
+    /// When the target cannot be asked.
+    async fn drain(&self, _request: &ApplyRequest) -> Result<Drain, TargetError> {
+        Ok(Drain::Done)
+    }
 
     /// Can a change from one number of units to another be undone? What cannot always needs a person.
     fn is_reversible(&self, _before: u32, _after: u32) -> bool {

@@ -37,6 +37,12 @@ fn default_settle() -> Span {
     Span::from_secs(3)
 }
 
+/// A drain holds up what else is decided for its workload.
+fn drain_problem(drain: Span) -> Option<String> {
+    let is_fine = drain.micros() >= 0 && drain <= Span::from_mins(10);
+    (!is_fine).then(|| "`drain` must not be negative, and 10m at the most".to_owned())
+}
+
 /// What is out of range among the settings that all have.
 fn common_problems(per_unit: u32, timeout: Span, settle: Span) -> Vec<String> {
     let mut problems = Vec::new();

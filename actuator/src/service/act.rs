@@ -234,12 +234,15 @@ impl Work {
 
     /// The effect, which may have happened before a crash: the target drops a repeat by its key.
     async fn apply(&mut self, action: &ActionRecord, at: EventTime) -> Result<(), ActuatorError> {
+        let is_asked = self.workloads.get(&action.workload).and_then(|w| w.unsure.as_ref()).is_some_and(|u| !u.drains);
+        let drained = if is_asked { Some(String::new()) } else { self.drained(action, at).await };
+        let Some(drained) = drained else { return Ok(()) };
         let applied = match self.ask(action, None, at).await {
             Ok(applied) => applied,
             Err(error) => return self.not_taken(action, &error, at).await,
         };
         self.counters.actions.inc();
-        let reason = format!("the target has taken the change: {} -> {}", applied.before, applied.after);
+        let reason = format!("{drained}the target has taken the change: {} -> {}", applied.before, applied.after);
         let action = ActionRecord { target_value: applied.after, ..action.clone() };
         self.advance(&action, ActionState::Applied, at, "actuator", reason)?;
         self.wait_for_units(&action, at).await;

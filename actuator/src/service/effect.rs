@@ -16,12 +16,23 @@ impl Work {
         undo: Option<u32>,
         at: EventTime,
     ) -> Result<Applied, TargetError> {
-        let workload = super::workload_of(&mut self.workloads, &action.workload);
-        workload.reported = None;
-        let permit = workload.action(&action.action_id).unwrap_or(action);
+        super::workload_of(&mut self.workloads, &action.workload).reported = None;
+        let request = self.request(action, undo, at);
+        let outcome = self.targets.of(&action.workload).apply(&request).await;
+        if let Err(error) = &outcome {
+            self.counters.target_failures.inc();
+            tracing::error!(%error, action = action.action_id, "the target did not take the change");
+        }
+        outcome
+    }
+
+    /// What the target is asked.
+    pub(super) fn request(&self, action: &ActionRecord, undo: Option<u32>, at: EventTime) -> ApplyRequest {
+        let known = self.workloads.get(&action.workload).and_then(|workload| workload.action(&action.action_id));
+        let permit = known.unwrap_or(action);
         let fence = Fence::new(EventTime::from_micros(permit.at_us), permit.sequence);
         let (workload, key) = (action.workload.clone(), action.idempotency_key.clone());
-        let request = match undo {
+        match undo {
             None => {
                 let at = EventTime::from_micros(action.decided_at_us).max(at);
                 ApplyRequest { workload, units: action.units_after, idempotency_key: key, fence, undoes: None, at }
@@ -30,13 +41,7 @@ impl Work {
                 let idempotency_key = format!("{key}/rollback");
                 ApplyRequest { workload, units, idempotency_key, fence, undoes: Some(key), at }
             }
-        };
-        let outcome = self.targets.of(&action.workload).apply(&request).await;
-        if let Err(error) = &outcome {
-            self.counters.target_failures.inc();
-            tracing::error!(%error, action = action.action_id, "the target did not take the change");
         }
-        outcome
     }
 
     /// Undoes actions that are rolled back on the record, in that order. What may work later is tried again with each

@@ -9,12 +9,12 @@ use headroom_proto::v1::{ActionRecord, ActionState};
 use tokio::time::Instant;
 
 use super::Work;
-use crate::{ActuatorError, TargetError};
+use crate::{ActuatorError, Drain, TargetError};
 
 const FIRST_WAIT: Duration = Duration::from_secs(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 
-/// A change that may have happened.
+/// A change that may have happened, or a release whose units still have work.
 #[derive(Clone, Debug)]
 pub(crate) struct Unsure {
     pub(crate) action_id: String,
@@ -22,9 +22,38 @@ pub(crate) struct Unsure {
     since: Instant,
     again: Instant,
     wait: Duration,
+    /// It has not been asked for yet.
+    pub(crate) drains: bool,
 }
 
 impl Work {
+    /// Lets the work go of the units that a release takes away, as long as that may take. Gives what is told of it; none
+    /// while it is to be asked again.
+    pub(super) async fn drained(&mut self, action: &ActionRecord, at: EventTime) -> Option<String> {
+        let target = self.targets.of(&action.workload);
+        let is_release = action.units_after < action.units_before;
+        let Some(within) = target.drains_within().filter(|_| is_release) else { return Some(String::new()) };
+        let asked = target.drain(&self.request(action, None, at)).await;
+        let workload = super::workload_of(&mut self.workloads, &action.workload);
+        let known = workload.unsure.take().filter(|unsure| unsure.action_id == action.action_id);
+        let now = Instant::now();
+        let since = known.map_or(now, |unsure| unsure.since);
+        let took = Duration::from_secs(since.elapsed().as_secs());
+        let left = match asked {
+            Ok(Drain::Done) => return Some(format!("drained in {took:?}; ")),
+            Ok(Drain::Left(left)) => left,
+            Err(error) => error.to_string(),
+        };
+        if since.elapsed() >= within {
+            tracing::warn!(action = action.action_id, left, "the time to drain is over");
+            return Some(format!("not drained within {within:?}: {left}; "));
+        }
+        let again = (now + FIRST_WAIT).min(since + within).max(now);
+        let action_id = action.action_id.clone();
+        workload.unsure = Some(Unsure { action_id, at, since, again, wait: FIRST_WAIT, drains: true });
+        None
+    }
+
     /// What becomes of a change that the target did not confirm.
     pub(super) async fn not_taken(
         &mut self,
@@ -43,7 +72,8 @@ impl Work {
                 let since = known.as_ref().map_or(now, |unsure| unsure.since);
                 let wait = known.map_or(FIRST_WAIT, |unsure| (unsure.wait * 2).min(LONGEST_WAIT));
                 let again = (now + wait).min(since + within).max(now);
-                workload.unsure = Some(Unsure { action_id: action.action_id.clone(), at, since, again, wait });
+                workload.unsure =
+                    Some(Unsure { action_id: action.action_id.clone(), at, since, again, wait, drains: false });
                 tracing::warn!(action = action.action_id, "not known whether it has happened: it is asked for again");
                 Ok(())
             }

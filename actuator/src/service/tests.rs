@@ -3,6 +3,7 @@
 mod approvals;
 mod audit;
 mod crash;
+mod drain;
 mod foreign;
 mod ground;
 mod kill;

@@ -48,6 +48,9 @@ pub struct ExecConfig {
     /// A change is reported within this time.
     #[serde(default = "super::default_settle", with = "span_text")]
     pub settle: Span,
+    /// Before a release it is asked for so long to let work go; 0 asks nothing.
+    #[serde(default, with = "span_text")]
+    pub drain: Span,
 }
 
 struct Run {
@@ -57,12 +60,13 @@ struct Run {
 /// A target over the program.
 pub(super) fn open(name: &str, config: &ExecConfig, folder: &Path) -> impl Target + 'static {
     let knob = Remote::new(Run { config: config.clone() }, &config.secret, name, folder);
-    Governed::new(name, knob, config.per_unit, Patience::new(config.timeout, config.settle))
+    Governed::new(name, knob, config.per_unit, Patience::new(config.timeout, config.settle)).draining(config.drain)
 }
 
 impl ExecConfig {
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = super::common_problems(self.per_unit, self.timeout, self.settle);
+        problems.extend(super::drain_problem(self.drain));
         problems.extend(self.secret.problems().into_iter().map(|problem| format!("secret: {problem}")));
         if self.program.as_os_str().is_empty() {
             problems.push("`program` is empty".to_owned());

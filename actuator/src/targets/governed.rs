@@ -10,7 +10,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::ledger::{Admission, Entry, Ledger};
-use crate::{Applied, ApplyRequest, Fault, Target, TargetError, TargetState};
+use crate::{Applied, ApplyRequest, Drain, Fault, Target, TargetError, TargetState};
 
 /// How often a change that was asked for is looked for.
 const LOOK_AGAIN: Duration = Duration::from_millis(50);
@@ -73,6 +73,16 @@ pub(super) trait Knob: Send + Sync {
     /// Sets the value of the entry.
     async fn write(&self, session: &mut Self::Session, entry: &Entry) -> Result<(), Failure>;
 
+    /// Lets the work go of what a release to that setting takes away.
+    async fn drain(
+        &self,
+        _session: &mut Self::Session,
+        _request: &ApplyRequest,
+        _setting: &Setting,
+    ) -> Result<Drain, Failure> {
+        Ok(Drain::Done)
+    }
+
     /// The setting of that many.
     fn setting(&self, number: u64) -> Result<String, Failure>;
 
@@ -92,12 +102,26 @@ pub(super) struct Governed<K> {
     /// Of the knob's numbers, in one unit.
     per_unit: u64,
     patience: Patience,
+    drain: Option<Duration>,
     turn: Mutex<()>,
 }
 
 impl<K: Knob> Governed<K> {
     pub(super) fn new(name: &str, knob: K, per_unit: u32, patience: Patience) -> Self {
-        Self { name: name.to_owned(), knob, per_unit: u64::from(per_unit.max(1)), patience, turn: Mutex::new(()) }
+        Self {
+            name: name.to_owned(),
+            knob,
+            per_unit: u64::from(per_unit.max(1)),
+            patience,
+            drain: None,
+            turn: Mutex::new(()),
+        }
+    }
+
+    /// With so much time to let work go before a release; zero is none.
+    pub(super) fn draining(mut self, within: Span) -> Self {
+        self.drain = Some(duration(within)).filter(|within| !within.is_zero());
+        self
     }
 
     async fn change(&self, request: &ApplyRequest) -> Result<Applied, Failure> {
@@ -187,6 +211,24 @@ impl<K: Knob> Target for Governed<K> {
         self.in_time(self.change(request)).await
     }
 
+    fn drains_within(&self) -> Option<Duration> {
+        self.drain
+    }
+
+    async fn drain(&self, request: &ApplyRequest) -> Result<Drain, TargetError> {
+        let asked = self.in_time(async {
+            let mut session = self.knob.open(&request.workload).await?;
+            // What has been begun is not put off.
+            let ledger = self.knob.ledger(&mut session).await?;
+            if !matches!(ledger.admit(request)?, Admission::New) {
+                return Ok(Drain::Done);
+            }
+            let setting = Some(self.knob.setting(u64::from(request.units) * self.per_unit)?);
+            self.knob.drain(&mut session, request, &setting).await
+        });
+        asked.await
+    }
+
     async fn observe(&self, workload: &str, _at: EventTime) -> Result<TargetState, TargetError> {
         let reading = self.in_time(async {
             let mut session = self.knob.open(workload).await?;
@@ -211,9 +253,12 @@ impl<K: Knob> Target for Governed<K> {
     }
 }
 
+fn duration(span: Span) -> Duration {
+    Duration::from_micros(span.micros().unsigned_abs())
+}
+
 impl Patience {
     pub(super) fn new(whole: Span, settle: Span) -> Self {
-        let duration = |span: Span| Duration::from_micros(span.micros().unsigned_abs());
         Self { whole: duration(whole), settle: duration(settle) }
     }
 }

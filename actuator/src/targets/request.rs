@@ -22,6 +22,10 @@
 //! - To a `read`: `{"value": "50", "ready": 40}`: what is set (null when nothing is) and, if it is known, how much of it
 //!   serves already. This is what counts: an apply is done when a read reports its value.
 //!
+//! - With `drain` set, before a release: `headroom.capacity.drain.v1`, with the data of the `apply` that will follow:
+//!   `{"drained": true}`, or `{"drained": false, "left": "3 connections"}` and it is asked again. It takes nothing away:
+//!   it lets the work of what will go be finished elsewhere.
+//!
 //! How each is said stands in [`super::exec`] and [`super::webhook`]. The record of changes is a file of ours.
 
 use std::fs::File;
@@ -37,6 +41,7 @@ use standardwebhooks::Webhook;
 use super::governed::{Failure, Knob, Reading, Setting};
 use super::ledger::{self, Entry, Ledger};
 use super::secret::{Secret, SecretSettings};
+use crate::{ApplyRequest, Drain};
 
 /// Bytes of an answer that are read; a longer one is refused.
 pub(super) const MAX_ANSWER: usize = 64 * 1024;
@@ -100,6 +105,13 @@ struct Read<'a> {
 struct Report {
     value: Option<String>,
     ready: Option<u64>,
+}
+
+/// The answer to a drain.
+#[derive(Deserialize)]
+struct Drained {
+    drained: bool,
+    left: Option<String>,
 }
 
 impl<T: Transport> Remote<T> {
@@ -171,6 +183,18 @@ impl<T: Transport> Knob for Remote<T> {
             Apply { workload: &session.workload, value: &entry.after, key: &entry.key, fence: entry.fence.to_string() };
         let key = format!("{} {}", session.workload, entry.key);
         self.send("headroom.capacity.apply.v1", Some(&key), data).await.map(drop)
+    }
+
+    async fn drain(&self, session: &mut Session, request: &ApplyRequest, setting: &Setting) -> Result<Drain, Failure> {
+        let (workload, key) = (&session.workload, &request.idempotency_key);
+        let data = Apply { workload, value: setting, key, fence: request.fence.to_string() };
+        let answer = self.send("headroom.capacity.drain.v1", None, data).await?;
+        let drained: Drained = serde_json::from_slice(&answer).map_err(|error| {
+            let told = said(&answer);
+            Failure::refused(format!("its answer to a drain is not {{\"drained\": ..}} ({error}): {told}"))
+        })?;
+        let left = drained.left.map_or_else(|| "some work".to_owned(), |left| left.chars().take(MAX_SAID).collect());
+        Ok(if drained.drained { Drain::Done } else { Drain::Left(left) })
     }
 
     fn setting(&self, number: u64) -> Result<String, Failure> {

@@ -37,6 +37,9 @@ pub struct WebhookConfig {
     /// A change is reported within this time.
     #[serde(default = "super::default_settle", with = "span_text")]
     pub settle: Span,
+    /// Before a release it is asked for so long to let work go; 0 asks nothing.
+    #[serde(default, with = "span_text")]
+    pub drain: Span,
 }
 
 struct Post {
@@ -46,12 +49,13 @@ struct Post {
 /// A target over the service.
 pub(super) fn open(name: &str, config: &WebhookConfig, folder: &Path) -> impl Target + 'static {
     let knob = Remote::new(Post { config: config.clone() }, &config.secret, name, folder);
-    Governed::new(name, knob, config.per_unit, Patience::new(config.timeout, config.settle))
+    Governed::new(name, knob, config.per_unit, Patience::new(config.timeout, config.settle)).draining(config.drain)
 }
 
 impl WebhookConfig {
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = super::common_problems(self.per_unit, self.timeout, self.settle);
+        problems.extend(super::drain_problem(self.drain));
         problems.extend(self.secret.problems().into_iter().map(|problem| format!("secret: {problem}")));
         if !self.secret.is_named() {
             problems.push("secret: name its `file` or `env`: requests are signed".to_owned());

@@ -244,3 +244,41 @@ async fn clients_that_wait_are_served_when_the_pool_has_grown() {
     at_work("5").await;
     sessions.iter().for_each(tokio::task::JoinHandle::abort);
 }
+
+/// PgBouncer drains by itself: what is under way goes on, and a connection too many is closed when it is given back.
+#[tokio::test(flavor = "multi_thread")]
+async fn work_under_way_is_finished_when_the_pool_has_shrunk() {
+    let postgres = Postgres::start().await;
+    let shop = format!("host=127.0.0.1 port={} dbname=postgres pool_size=4", postgres.port);
+    let mut bouncer = Bouncer::over(Means::Ini, shop).await;
+    bouncer.section = bouncer.section.replace("per_unit = 10", "per_unit = 1");
+    let mut sessions = Vec::new();
+    for _ in 0..4 {
+        let client = bouncer.connect("root", "shop").await;
+        sessions.push(tokio::spawn(async move { client.simple_query("SELECT pg_sleep(8)").await.map(drop) }));
+    }
+    let console = bouncer.console().await;
+    let servers = async |column: &str| shown(&console, "POOLS", "shop", column).await.unwrap_or_default();
+    process::until("all are served", async || servers("sv_active").await == "4").await;
+    let at = EventTime::from_micros(1_790_000_000_000_000);
+    let request = ApplyRequest {
+        workload: contract::WORKLOAD.to_owned(),
+        units: 2,
+        idempotency_key: "shop/1".to_owned(),
+        fence: Fence::new(at, 1),
+        undoes: None,
+        at,
+    };
+    let target = bouncer.open();
+    target.apply(&request).await.expect("takes it");
+    assert_eq!(target.drains_within(), None);
+    assert_eq!(servers("sv_active").await, "4", "nobody is cut off");
+    for session in sessions {
+        session.await.expect("no panic").expect("the query ends well");
+    }
+    let count = async |column: &str| servers(column).await.parse::<u32>().expect("a count");
+    process::until("what is too many is closed", async || {
+        count("sv_active").await + count("sv_idle").await + count("sv_used").await <= 2
+    })
+    .await;
+}

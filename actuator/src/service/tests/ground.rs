@@ -27,7 +27,7 @@ use tonic::{Request, Status};
 
 use super::super::*;
 use crate::targets::simulated::{SimulatedConfig, SimulatedTarget};
-use crate::{Applied, ApplyRequest, Fault, Fence, Target, TargetError, TargetState};
+use crate::{Applied, ApplyRequest, Drain, Fault, Fence, Target, TargetError, TargetState};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at that nobody announces.
@@ -58,6 +58,8 @@ pub(super) struct Watched {
     losing: AtomicUsize,
     /// Workloads whose units are slow to go, with those that are there still.
     held: Mutex<BTreeMap<String, u32>>,
+    /// How often it says yet that work is left on what a release takes away.
+    draining: AtomicUsize,
     asked: Mutex<Vec<Asked>>,
 }
 
@@ -101,6 +103,7 @@ impl Ground {
             away: AtomicBool::new(false),
             losing: AtomicUsize::new(0),
             held: Mutex::default(),
+            draining: AtomicUsize::new(0),
             asked: Mutex::default(),
         });
         let producer = broker.producer().expect("a producer");
@@ -336,6 +339,11 @@ impl Watched {
         self.losing.store(answers, Ordering::SeqCst);
     }
 
+    /// Work is left on what a release takes away, as often as that.
+    pub(super) fn drain_slowly(&self, answers: usize) {
+        self.draining.store(answers, Ordering::SeqCst);
+    }
+
     /// So many units of a workload are there still, whatever was asked for; none lets them go.
     pub(super) fn hold_units(&self, workload: &str, units: Option<u32>) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -386,6 +394,16 @@ impl Target for Watched {
             return Err(TargetError { target, fault: Fault::Slow, problem });
         }
         Ok(applied)
+    }
+
+    fn drains_within(&self) -> Option<Duration> {
+        Some(Duration::from_millis(2_500))
+    }
+
+    async fn drain(&self, _request: &ApplyRequest) -> Result<Drain, TargetError> {
+        let left = |left: usize| left.checked_sub(1);
+        let is_left = self.draining.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok();
+        Ok(if is_left { Drain::Left("2 connections".to_owned()) } else { Drain::Done })
     }
 
     async fn observe(&self, workload: &str, at: EventTime) -> Result<TargetState, TargetError> {

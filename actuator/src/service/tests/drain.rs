@@ -1,0 +1,45 @@
+//! A release waits until the work of its units is let go, as long as that may take.
+
+use headroom_actuator_decide::policy::Stage;
+use headroom_proto::time::Span;
+use headroom_proto::v1::{ActionRecord, ActionState};
+
+use super::ground::Ground;
+
+/// Raised to 5 units at window 1, released to 1 at window 5.
+async fn released(ground: &mut Ground, answers: usize) -> Vec<ActionRecord> {
+    ground.config.planner.dwell = Span::from_mins(5);
+    let actuator = ground.start();
+    ground.turns("shop", 1..=4, 50.0, 300.0).await;
+    actuator.knows("shop", 4).await;
+    ground.target.drain_slowly(answers);
+    ground.turns("shop", 5..=6, 50.0, 50.0).await;
+    actuator.knows("shop", 6).await;
+    actuator.stop().await;
+    let mut moves = ground.moves("shop").await;
+    moves.retain(|action| action.units_after == 1);
+    moves
+}
+
+fn applied(moves: &[ActionRecord]) -> &ActionRecord {
+    moves.iter().find(|action| action.state() == ActionState::Applied).expect("released")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_waits_until_its_work_is_let_go() {
+    let mut ground = Ground::new(Stage::Automate).await;
+    let moves = released(&mut ground, 1).await;
+    assert!(applied(&moves).reason.starts_with("drained in 1s; the target has taken"), "{moves:?}");
+    assert_eq!(ground.units("shop", 6).await, 1);
+    let keys: Vec<String> = ground.target.asked().into_iter().map(|asked| asked.key).collect();
+    assert_eq!(keys.len(), 2, "the raise and the release, once each: {keys:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_does_not_wait_for_ever() {
+    let mut ground = Ground::new(Stage::Automate).await;
+    let moves = released(&mut ground, usize::MAX).await;
+    let reason = &applied(&moves).reason;
+    assert!(reason.starts_with("not drained within 2.5s: 2 connections; the target has taken"), "{reason}");
+    assert_eq!(ground.units("shop", 6).await, 1);
+}
