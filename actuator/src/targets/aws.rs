@@ -115,6 +115,16 @@ fn default_settle() -> Span {
 }
 
 impl AwsSettings {
+    /// What is wrong with these and with what all settings of a cluster have.
+    fn of_cluster(&self, cluster: &str, per_unit: u32, timeout: Span, settle: Span) -> Vec<String> {
+        let mut problems = super::common_problems(per_unit, timeout, settle);
+        problems.extend(self.problems());
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let is_one = cluster.starts_with(|c: char| c.is_ascii_alphabetic()) && cluster.chars().all(is_plain);
+        problems.extend((!is_one).then(|| format!("`cluster`: `{cluster}` is no identifier of a cluster")));
+        problems
+    }
+
     fn problems(&self) -> Vec<String> {
         let mut problems = Vec::new();
         if !cfg!(feature = "aws") {
@@ -142,17 +152,10 @@ impl AwsSettings {
 }
 
 /// Is it an identifier of a cluster?
-fn cluster_problem(cluster: &str) -> Option<String> {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    let is_one = cluster.starts_with(|c: char| c.is_ascii_alphabetic()) && cluster.chars().all(is_plain);
-    (!is_one).then(|| format!("`cluster`: `{cluster}` is no identifier of a cluster"))
-}
 
 impl ReadersConfig {
     pub(super) fn problems(&self) -> Vec<String> {
-        let mut problems = super::common_problems(self.per_unit, self.timeout, self.settle);
-        problems.extend(self.aws.problems());
-        problems.extend(cluster_problem(&self.cluster));
+        let mut problems = self.aws.of_cluster(&self.cluster, self.per_unit, self.timeout, self.settle);
         if !self.instance_class.starts_with("db.") {
             problems.push(format!("`instance_class`: `{}` is none: write `db.r8g.large`", self.instance_class));
         }
@@ -169,10 +172,7 @@ impl ReadersConfig {
 
 impl ServerlessConfig {
     pub(super) fn problems(&self) -> Vec<String> {
-        let mut problems = super::common_problems(self.per_unit, self.timeout, self.settle);
-        problems.extend(self.aws.problems());
-        problems.extend(cluster_problem(&self.cluster));
-        problems
+        self.aws.of_cluster(&self.cluster, self.per_unit, self.timeout, self.settle)
     }
 
     pub(super) fn open(&self, name: &str, folder: &Path) -> Arc<dyn Target> {

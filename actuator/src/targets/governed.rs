@@ -9,7 +9,7 @@ use headroom_proto::{EventTime, Span};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::ledger::{Admission, Entry, Ledger};
+use super::ledger::{Admission, Book, Entry, Ledger};
 use crate::{Applied, ApplyRequest, Drain, Fault, Target, TargetError, TargetState};
 
 /// How often a change that was asked for is looked for.
@@ -56,16 +56,28 @@ pub(super) trait Knob: Send + Sync {
     /// Begins a turn.
     async fn open(&self, workload: &str) -> Result<Self::Session, Failure>;
 
+    /// The record of changes, where that is a file of ours; else `hold`, `ledger` and `keep` say where it is.
+    fn book<'s>(&self, _session: &'s mut Self::Session) -> Option<&'s mut Book> {
+        None
+    }
+
     /// Holds others off while the session lives, where the system can.
-    async fn hold(&self, _session: &mut Self::Session) -> Result<(), Failure> {
-        Ok(())
+    async fn hold(&self, session: &mut Self::Session) -> Result<(), Failure> {
+        match self.book(session) {
+            Some(book) => book.hold().await,
+            None => Ok(()),
+        }
     }
 
     /// The earlier changes.
-    async fn ledger(&self, session: &mut Self::Session) -> Result<Ledger, Failure>;
+    async fn ledger(&self, session: &mut Self::Session) -> Result<Ledger, Failure> {
+        self.book(session).ok_or_else(no_record)?.ledger()
+    }
 
     /// Keeps them.
-    async fn keep(&self, session: &mut Self::Session, ledger: &Ledger) -> Result<(), Failure>;
+    async fn keep(&self, session: &mut Self::Session, ledger: &Ledger) -> Result<(), Failure> {
+        self.book(session).ok_or_else(no_record)?.keep(ledger)
+    }
 
     /// What is set, and what holds.
     async fn read(&self, session: &mut Self::Session) -> Result<Reading, Failure>;
@@ -251,6 +263,10 @@ impl<K: Knob> Target for Governed<K> {
         })
         .await
     }
+}
+
+fn no_record() -> Failure {
+    Failure::refused("it has no record of changes".to_owned())
 }
 
 fn duration(span: Span) -> Duration {

@@ -21,7 +21,6 @@
 
 pub mod scaler;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -29,7 +28,7 @@ use headroom_proto::time::{Span, span_text};
 use serde::{Deserialize, Serialize};
 
 use super::governed::{Failure, Governed, Knob, Patience, Reading, Setting};
-use super::ledger::{self, Entry, Ledger};
+use super::ledger::{self, Book, Entry};
 use crate::Target;
 
 /// Settings of a number that KEDA fetches.
@@ -54,10 +53,10 @@ struct Served {
     folder: PathBuf,
 }
 
-/// Whose number, and a lock that other programs of ours respect.
+/// Whose number, and the record of its changes.
 struct Session {
     workload: String,
-    lock: Option<File>,
+    book: Book,
 }
 
 /// A target over the number; it and the record of changes are in `folder`.
@@ -102,20 +101,11 @@ impl Knob for Served {
     type Session = Session;
 
     async fn open(&self, workload: &str) -> Result<Session, Failure> {
-        Ok(Session { workload: workload.to_owned(), lock: None })
+        Ok(Session { workload: workload.to_owned(), book: Book::of(self.journal(workload)) })
     }
 
-    async fn hold(&self, session: &mut Session) -> Result<(), Failure> {
-        session.lock = Some(ledger::lock(&self.journal(&session.workload)).await?);
-        Ok(())
-    }
-
-    async fn ledger(&self, session: &mut Session) -> Result<Ledger, Failure> {
-        ledger::load(&self.journal(&session.workload))
-    }
-
-    async fn keep(&self, session: &mut Session, ledger: &Ledger) -> Result<(), Failure> {
-        ledger::replace(&self.journal(&session.workload), &ledger.text())
+    fn book<'s>(&self, session: &'s mut Session) -> Option<&'s mut Book> {
+        Some(&mut session.book)
     }
 
     async fn read(&self, session: &mut Session) -> Result<Reading, Failure> {

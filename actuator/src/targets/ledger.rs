@@ -122,6 +122,32 @@ impl Ledger {
     }
 }
 
+/// A ledger in a file of ours, in use; others of ours are held off from `hold` on, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Book {
+    file: PathBuf,
+    lock: Option<File>,
+}
+
+impl Book {
+    pub(super) fn of(file: PathBuf) -> Self {
+        Self { file, lock: None }
+    }
+
+    pub(super) async fn hold(&mut self) -> Result<(), Failure> {
+        self.lock = Some(lock(&self.file).await?);
+        Ok(())
+    }
+
+    pub(super) fn ledger(&self) -> Result<Ledger, Failure> {
+        load(&self.file)
+    }
+
+    pub(super) fn keep(&self, ledger: &Ledger) -> Result<(), Failure> {
+        replace(&self.file, &ledger.text())
+    }
+}
+
 /// The file with the ledger of a workload, of a target that tells workloads apart.
 pub(super) fn file_of(folder: &Path, target: &str, workload: &str) -> PathBuf {
     let digest = hex(&Sha256::digest(workload));

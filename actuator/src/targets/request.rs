@@ -28,7 +28,6 @@
 //!
 //! How each is said stands in [`super::exec`] and [`super::webhook`]. The record of changes is a file of ours.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
@@ -39,7 +38,7 @@ use sha2::{Digest, Sha256};
 use standardwebhooks::Webhook;
 
 use super::governed::{Failure, Knob, Reading, Setting};
-use super::ledger::{self, Entry, Ledger};
+use super::ledger::{self, Book, Entry};
 use super::secret::{Secret, SecretSettings};
 use crate::{ApplyRequest, Drain};
 
@@ -74,10 +73,10 @@ pub(super) struct Remote<T> {
     name: String,
 }
 
-/// Whose value, and a lock that other programs of ours respect.
+/// Whose value, and the record of its changes.
 pub(super) struct Session {
     workload: String,
-    lock: Option<File>,
+    book: Book,
 }
 
 #[derive(Serialize)]
@@ -146,20 +145,11 @@ impl<T: Transport> Knob for Remote<T> {
     type Session = Session;
 
     async fn open(&self, workload: &str) -> Result<Session, Failure> {
-        Ok(Session { workload: workload.to_owned(), lock: None })
+        Ok(Session { workload: workload.to_owned(), book: Book::of(self.journal(workload)) })
     }
 
-    async fn hold(&self, session: &mut Session) -> Result<(), Failure> {
-        session.lock = Some(ledger::lock(&self.journal(&session.workload)).await?);
-        Ok(())
-    }
-
-    async fn ledger(&self, session: &mut Session) -> Result<Ledger, Failure> {
-        ledger::load(&self.journal(&session.workload))
-    }
-
-    async fn keep(&self, session: &mut Session, ledger: &Ledger) -> Result<(), Failure> {
-        ledger::replace(&self.journal(&session.workload), &ledger.text())
+    fn book<'s>(&self, session: &'s mut Session) -> Option<&'s mut Book> {
+        Some(&mut session.book)
     }
 
     async fn read(&self, session: &mut Session) -> Result<Reading, Failure> {

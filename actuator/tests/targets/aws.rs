@@ -4,14 +4,13 @@ use std::process::Stdio;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use headroom_actuator::{ApplyRequest, Fault, Fence, Target};
-use headroom_proto::EventTime;
+use headroom_actuator::{Fault, Target};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::Mutex;
 
-use super::contract::{self, Bench, Pace, Trouble, WORKLOAD};
+use super::contract::{self, Bench, Pace, Trouble, WORKLOAD, request};
 use super::process;
 use super::tap::{Tap, Way};
 
@@ -143,18 +142,6 @@ impl Bench for Quantity {
 
     fn printed(&self) -> String {
         contract::printed(&self.section)
-    }
-}
-
-fn request(units: u32, position: u64) -> ApplyRequest {
-    let at = EventTime::from_micros(1_800_000_000_000_000);
-    ApplyRequest {
-        workload: WORKLOAD.to_owned(),
-        units,
-        idempotency_key: format!("later/{position}"),
-        fence: Fence::new(at, position),
-        undoes: None,
-        at,
     }
 }
 

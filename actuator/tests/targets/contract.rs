@@ -98,6 +98,19 @@ pub(crate) fn opened(section: &str, pace: Pace, folder: &Path) -> Arc<dyn Target
     configured(section, pace).open_targets(Arc::new(fallback.expect("a new one")), folder).of(WORKLOAD)
 }
 
+/// A change beyond the suite, in its place among those.
+pub(crate) fn request(units: u32, position: u64) -> ApplyRequest {
+    let at = EventTime::from_micros(1_800_000_000_000_000);
+    ApplyRequest {
+        workload: WORKLOAD.to_owned(),
+        units,
+        idempotency_key: format!("later/{position}"),
+        fence: Fence::new(at, position),
+        undoes: None,
+        at,
+    }
+}
+
 /// The configuration as `headroom config show` prints it, and as a panic would.
 pub(crate) fn printed(section: &str) -> String {
     let config = configured(section, Pace::Patient);

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use headroom_actuator::{Fault, Target};
+use headroom_actuator::{Drain, Fault, Target};
 use standardwebhooks::Webhook;
 use tempfile::TempDir;
 
@@ -163,15 +163,7 @@ async fn an_answer_that_is_none_is_refused() {
 async fn a_program_is_asked_to_let_work_go_before_a_release() {
     let mut program = Program::new();
     program.section += "drain = \"30s\"\n";
-    let at = headroom_proto::EventTime::from_micros(1_790_000_000_000_000);
-    let request = headroom_actuator::ApplyRequest {
-        workload: WORKLOAD.to_owned(),
-        units: 1,
-        idempotency_key: "drained/1".to_owned(),
-        fence: headroom_actuator::Fence::new(at, 1),
-        undoes: None,
-        at,
-    };
+    let request = contract::request(1, 1);
     let target = program.open();
     assert_eq!(target.drains_within(), Some(std::time::Duration::from_secs(30)));
     std::fs::write(program.file("script"), "cat >$1/asked; echo '{\"drained\": false, \"left\": \"3 sessions\"}'")
@@ -179,7 +171,7 @@ async fn a_program_is_asked_to_let_work_go_before_a_release() {
     assert_eq!(target.drain(&request).await.expect("answers"), Drain::Left("3 sessions".to_owned()));
     let asked: serde_json::Value = serde_json::from_str(&program.text("asked")).expect("JSON");
     assert_eq!(asked["type"], "headroom.capacity.drain.v1");
-    assert_eq!((&asked["data"]["value"], &asked["data"]["key"]), (&"10".into(), &"drained/1".into()));
+    assert_eq!((&asked["data"]["value"], &asked["data"]["key"]), (&"10".into(), &"later/1".into()));
     std::fs::write(program.file("script"), "echo '{\"drained\": true}'").expect("writes");
     assert_eq!(target.drain(&request).await.expect("answers"), Drain::Done);
     std::fs::write(program.file("script"), "echo yes").expect("writes");

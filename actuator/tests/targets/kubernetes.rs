@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use base64::Engine;
-use headroom_actuator::{ApplyRequest, Fault, Fence, Target};
+use headroom_actuator::{ApplyRequest, Fault, Target};
 use headroom_proto::EventTime;
 use serde_json::{Value, json};
 
-use super::contract::{self, Bench, Pace, Trouble, WORKLOAD};
+use super::contract::{self, Bench, Pace, Trouble, WORKLOAD, request};
 use super::kubernetes_server::{ADMIN, SCALER, Server, kubeconfig};
 use super::process;
 use super::tap::{Tap, Way};
@@ -238,18 +238,6 @@ impl Bench for Object<'_> {
 
     fn printed(&self) -> String {
         contract::printed(&self.section)
-    }
-}
-
-fn request(units: u32, position: u64) -> ApplyRequest {
-    let at = EventTime::from_micros(1_800_000_000_000_000);
-    ApplyRequest {
-        workload: WORKLOAD.to_owned(),
-        units,
-        idempotency_key: format!("later/{position}"),
-        fence: Fence::new(at, position),
-        undoes: None,
-        at,
     }
 }
 

@@ -4,8 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use headroom_actuator::{ApplyRequest, Fence, Target};
-use headroom_proto::EventTime;
+use headroom_actuator::Target;
 use tempfile::TempDir;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
@@ -231,15 +230,7 @@ async fn clients_that_wait_are_served_when_the_pool_has_grown() {
         .await;
     };
     at_work("2").await;
-    let at = EventTime::from_micros(1_790_000_000_000_000);
-    let request = ApplyRequest {
-        workload: contract::WORKLOAD.to_owned(),
-        units: 5,
-        idempotency_key: "shop/1".to_owned(),
-        fence: Fence::new(at, 1),
-        undoes: None,
-        at,
-    };
+    let request = contract::request(5, 1);
     bouncer.open().apply(&request).await.expect("takes it");
     at_work("5").await;
     sessions.iter().for_each(tokio::task::JoinHandle::abort);
@@ -260,15 +251,7 @@ async fn work_under_way_is_finished_when_the_pool_has_shrunk() {
     let console = bouncer.console().await;
     let servers = async |column: &str| shown(&console, "POOLS", "shop", column).await.unwrap_or_default();
     process::until("all are served", async || servers("sv_active").await == "4").await;
-    let at = EventTime::from_micros(1_790_000_000_000_000);
-    let request = ApplyRequest {
-        workload: contract::WORKLOAD.to_owned(),
-        units: 2,
-        idempotency_key: "shop/1".to_owned(),
-        fence: Fence::new(at, 1),
-        undoes: None,
-        at,
-    };
+    let request = contract::request(2, 1);
     let target = bouncer.open();
     target.apply(&request).await.expect("takes it");
     assert_eq!(target.drains_within(), None);
