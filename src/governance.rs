@@ -186,14 +186,18 @@ fn print_stage(stage: &StageStanding) {
         "configured; stages need not be earned".to_owned()
     };
     answer(format_args!("{}  {}: {}  ({source})", stage.workload, stage.kind, stage.stage));
-    let record = format!(
-        "{} of {} actions were good ({:.1} %): above {:.1} % with {} % confidence",
-        stage.good,
-        stage.total,
-        stage.rate * 100.0,
-        stage.lower_bound * 100.0,
-        stage.confidence * 100.0
-    );
+    let record = if stage.total == 0 {
+        "no action has been judged yet".to_owned()
+    } else {
+        format!(
+            "{} of {} actions were good ({:.1} %): above {:.1} % with {} % confidence",
+            stage.good,
+            stage.total,
+            stage.rate * 100.0,
+            stage.lower_bound * 100.0,
+            stage.confidence * 100.0
+        )
+    };
     answer(format_args!("    {record}"));
     if stage.earning {
         answer(format_args!(
