@@ -28,7 +28,7 @@ mod lead;
 mod output;
 mod report;
 mod results;
-mod series;
+pub(crate) mod series;
 mod study;
 
 /// `headroom backtest`

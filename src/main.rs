@@ -14,6 +14,7 @@ mod features;
 mod forecast_command;
 mod governance;
 mod lake_command;
+mod model_command;
 mod parallel;
 mod query;
 mod run;

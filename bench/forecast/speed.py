@@ -23,11 +23,11 @@ DAY = 288
 
 
 def statsforecast(model, known, _steps, ahead):
-    began = time.perf_counter()
+    began = time.process_time()
     model.fit(known)
-    fitted = time.perf_counter()
+    fitted = time.process_time()
     answer = model.predict(ahead, level=list(INTERVALS))
-    took = fitted - began, time.perf_counter() - fitted
+    took = fitted - began, time.process_time() - fitted
     columns = {0.5: answer["mean"]}
     for interval, (low, high) in INTERVALS.items():
         columns[low], columns[high] = answer[f"lo-{interval}"], answer[f"hi-{interval}"]
@@ -50,11 +50,11 @@ def prophet(known, steps, ahead):
     table["campaign"] = ((within >= 216) & (within < 240)).astype(float)
     model = Prophet(uncertainty_samples=200)
     model.add_regressor("campaign", standardize=False)
-    began = time.perf_counter()
+    began = time.process_time()
     model.fit(table.iloc[:steps].assign(y=known), seed=7)
-    fitted = time.perf_counter()
+    fitted = time.process_time()
     samples = model.predictive_samples(table.iloc[steps:])["yhat"]
-    return np.quantile(samples, DECILES, axis=1).T, (fitted - began, time.perf_counter() - fitted)
+    return np.quantile(samples, DECILES, axis=1).T, (fitted - began, time.process_time() - fitted)
 
 
 def main():
@@ -70,11 +70,11 @@ def main():
             values = series.sort_values("step")["value"].to_numpy()
             known, came = values[:steps], values[steps:]
             quantiles, (fit, predict) = peer(known, steps, len(came))
-            miss = came[:, None] - np.clip(quantiles, 0, None)
-            losses.append(2 * np.maximum(DECILES * miss, (DECILES - 1) * miss).mean(axis=1).sum() / came.sum())
+            median = quantiles[:, len(DECILES) // 2]
+            losses.append(np.abs(came - median).sum() / came.sum())
             fits.append(fit)
             predicts.append(predict)
-        took = {"fit_s": np.mean(fits), "predict_s": np.mean(predicts), "wql": np.mean(losses)}
+        took = {"fit_s": np.mean(fits), "predict_s": np.mean(predicts), "wape": np.mean(losses)}
         print(json.dumps({"peer": name} | took), flush=True)
 
 

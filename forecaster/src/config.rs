@@ -1,5 +1,6 @@
 //! What the forecaster may be told.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use headroom_models::{Engine, EngineConfig};
@@ -28,6 +29,10 @@ pub struct ForecasterConfig {
     pub forecast_from: Option<EventTime>,
     /// The models. Its step, horizon and levels follow from the fields above.
     pub engine: EngineConfig,
+    /// A folder of models that were learned elsewhere, `<workload>.model` each: a workload without history starts from
+    /// its own. See `headroom model`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub adopt: Option<PathBuf>,
     /// Wall time between two snapshots of the state.
     #[serde(with = "span_text")]
     pub snapshot_interval: Span,
@@ -59,6 +64,7 @@ impl Default for ForecasterConfig {
             levels: vec![0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99],
             forecast_from: None,
             engine: EngineConfig::default(),
+            adopt: None,
             snapshot_interval: Span::from_secs(5),
             max_workloads: 1_000,
             max_signals: 10_000,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use headroom_ingest_broker::{Received, Record};
-use headroom_models::{Engine, LiftOf, OutcomeFeedback};
+use headroom_models::{Engine, LiftOf, OutcomeFeedback, Profile};
 use headroom_proto::topics::Topic;
 use headroom_proto::v1::{Forecast, ListLiftsRequest, Model, Outcome, SignalLift};
 use headroom_proto::{EventTime, WorkloadId, headers, signal};
@@ -28,7 +28,12 @@ pub(crate) struct State {
     pub(crate) published: BTreeMap<String, i64>,
     signals: SignalBook,
     workloads: BTreeMap<String, Workload>,
+    /// The week of those with history enough, and the day on which it was last looked at.
+    #[serde(default)]
+    pool: Option<(i64, Option<Profile>)>,
 }
+
+const DAY_US: i64 = 86_400_000_000;
 
 /// What followed from a batch.
 #[derive(Debug, Default)]
@@ -67,13 +72,20 @@ pub(crate) struct Learners {
     /// A new workload starts as a copy of this.
     engine: Engine,
     state: State,
+    /// Engines that have learned elsewhere, by the workload that starts from one.
+    adopted: BTreeMap<String, Engine>,
     /// The limits are logged once, and counted always.
     limit_logged: bool,
 }
 
 impl Learners {
     pub(crate) fn new(config: Arc<ForecasterConfig>, engine: Engine, state: State) -> Self {
-        Self { config, engine, state, limit_logged: false }
+        Self { config, engine, state, adopted: BTreeMap::new(), limit_logged: false }
+    }
+
+    /// The same, where workloads without history start from models that were learned elsewhere.
+    pub(crate) fn adopting(self, adopted: BTreeMap<String, Engine>) -> Self {
+        Self { adopted, ..self }
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -196,8 +208,12 @@ impl Learners {
                 self.log_limit(&window.workload);
                 return Fate::BeyondLimit;
             }
-            let workload = Workload::new(self.engine.clone(), self.state.signals.events_for(&id));
+            let engine = self.adopted.get(&window.workload).unwrap_or(&self.engine).clone();
+            let workload = Workload::new(engine, self.state.signals.events_for(&id));
             self.state.workloads.insert(window.workload.clone(), workload);
+        }
+        if self.state.workloads.get(&window.workload).is_some_and(Workload::is_young) {
+            self.state.look_at_pool(window.end_us);
         }
         let Some(workload) = self.state.workloads.get_mut(&window.workload) else { return Fate::BadName };
         if workload.origin_us().is_some_and(|origin_us| window.start_us < origin_us) {
@@ -212,7 +228,8 @@ impl Learners {
         }
         turn.models.extend(models.into_iter().filter(|_| is_new(window.end_us)).map(|model| (window.end_us, model)));
         if forecasts {
-            let forecast = workload.forecast(&window, lineage);
+            let pool = self.state.pool.as_ref().and_then(|(_, pool)| pool.as_ref());
+            let forecast = workload.forecast(&window, lineage, pool);
             if is_new(forecast.origin_us) {
                 self.state.published.insert(window.workload, forecast.origin_us);
                 turn.forecasts.push(forecast);
@@ -231,6 +248,23 @@ impl Learners {
                 "too many workloads: this one and others are not forecast; raise max_workloads"
             );
         }
+    }
+}
+
+impl State {
+    /// The engine of a workload.
+    pub(crate) fn engine(&self, workload: &str) -> Option<&Engine> {
+        self.workloads.get(workload).map(Workload::engine)
+    }
+
+    /// Pools the weeks of the workloads anew, once a day of event time.
+    fn look_at_pool(&mut self, now_us: i64) {
+        let day = now_us.div_euclid(DAY_US);
+        if self.pool.as_ref().is_some_and(|(looked, _)| *looked >= day) {
+            return;
+        }
+        let profiles: Vec<Profile> = self.workloads.values().filter_map(Workload::profile).collect();
+        self.pool = Some((day, Profile::pooled(&profiles)));
     }
 }
 

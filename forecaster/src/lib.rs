@@ -22,6 +22,7 @@ mod signals;
 mod snapshot;
 #[cfg(test)]
 mod testing;
+pub mod transfer;
 mod view;
 mod windows;
 mod workload;

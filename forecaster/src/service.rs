@@ -7,6 +7,7 @@
 //! the signals announced by each window's end; only outcomes, which can bring a training forward, are taken in when they
 //! come.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -14,6 +15,7 @@ use headroom_ingest_broker::{Broker, BrokerError, Consumer, Record};
 use headroom_models::Engine;
 use headroom_proto::status::StageState;
 use headroom_proto::topics::Topic;
+use headroom_proto::v1::Verdict;
 use headroom_proto::{Clock, EventTime};
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
@@ -28,7 +30,7 @@ use crate::metrics::Metrics;
 use crate::outbox::{Acked, Outbox, message};
 use crate::recovery::{Recovered, recover};
 use crate::snapshot::{SnapshotFolder, sha256};
-use crate::{ForecasterConfig, ForecasterError, ForecasterHandle, lineage};
+use crate::{ForecasterConfig, ForecasterError, ForecasterHandle, lineage, transfer};
 
 /// The stage that learns from windows and publishes forecasts.
 #[derive(Debug)]
@@ -41,6 +43,7 @@ pub struct ForecasterService {
     metrics: Metrics,
     handle: ForecasterHandle,
     questions: mpsc::Receiver<Question>,
+    adopted: BTreeMap<String, Engine>,
 }
 
 /// Everything that can happen to the forecaster.
@@ -74,8 +77,11 @@ impl ForecasterService {
         let folder = SnapshotFolder::new(state_dir, fingerprint(&config)?);
         let (handle, questions) = ForecasterHandle::new(&config, clock.clone());
         let metrics = Metrics::register(registry);
+        let adopted =
+            config.adopt.as_deref().map(|folder| transfer::read_folder(folder, engine.config())).transpose()?;
         let (config, shown) = (Arc::new(config), handle.clone());
-        let service = Self { config, engine, broker, clock, folder, metrics, handle: shown, questions };
+        let adopted = adopted.unwrap_or_default();
+        let service = Self { config, engine, broker, clock, folder, metrics, handle: shown, questions, adopted };
         Ok((service, handle))
     }
 
@@ -111,7 +117,7 @@ impl ForecasterService {
 }
 
 /// A state fits when the same windows lead to the same forecasts: the same settings, by the same code.
-fn fingerprint(config: &ForecasterConfig) -> Result<String, ForecasterError> {
+pub(crate) fn fingerprint(config: &ForecasterConfig) -> Result<String, ForecasterError> {
     let engine = config.engine()?;
     let parts = (&config.target, config.window_size, config.forecast_from, engine, lineage::CODE_VERSION);
     let text = serde_json::to_vec(&parts).map_err(|error| ForecasterError::Config(error.to_string()))?;
@@ -133,7 +139,7 @@ struct Running {
 
 impl Running {
     fn new(
-        service: ForecasterService,
+        mut service: ForecasterService,
         recovered: Recovered,
         batches: mpsc::Receiver<Result<Batch, BrokerError>>,
         inputs: Arc<Consumer>,
@@ -146,7 +152,9 @@ impl Running {
             recovered.forecasts.into_iter().for_each(|forecast| view.forecast(forecast));
             recovered.models.into_iter().for_each(|model| view.model(model));
         });
+        let adopted = std::mem::take(&mut service.adopted);
         let learners = Learners::new(Arc::clone(&service.config), service.engine.clone(), recovered.state);
+        let learners = learners.adopting(adopted);
         service.handle.update(|status| {
             status.state = StageState::Running;
             status.event_time = learners.handled_us().map(EventTime::from_micros);
@@ -239,7 +247,7 @@ impl Running {
     fn on_acked(&self, acked: &Acked) {
         let metrics = &self.service.metrics;
         metrics.forecasts.inc();
-        if acked.forecast.values.is_empty() {
+        if acked.forecast.verdict() == Verdict::Abstain {
             metrics.abstentions.inc();
         }
         self.service.handle.publish(&acked.forecast);

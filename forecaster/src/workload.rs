@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use headroom_models::{Abstention, Engine, ForecastSet, KnownEvent, LiftOf, Note, OutcomeFeedback, Verdict};
+use headroom_models::{Abstention, Engine, ForecastSet, KnownEvent, LiftOf, Note, OutcomeFeedback, Profile, Verdict};
 use headroom_proto::v1::{self, Forecast, Mark, MarkKind, Model, SignalUse};
 use serde::{Deserialize, Serialize};
 
@@ -35,6 +35,10 @@ impl Workload {
             engine.signal(event);
         }
         Self { engine, models: BTreeMap::new(), incomplete: 0 }
+    }
+
+    pub(crate) fn engine(&self) -> &Engine {
+        &self.engine
     }
 
     /// The end of the last window that was observed.
@@ -99,8 +103,24 @@ impl Workload {
         Some(lineage::promoted(model, from, reason))
     }
 
-    /// The forecast whose origin is the end of `window`, the last one observed; without values when none can be made.
-    pub(crate) fn forecast(&mut self, window: &TargetWindow, lineage: &Lineage<'_>) -> Forecast {
+    /// Its week, when it has history enough.
+    pub(crate) fn profile(&self) -> Option<Profile> {
+        self.engine.profile()
+    }
+
+    /// Is it without models of its own?
+    pub(crate) fn is_young(&self) -> bool {
+        self.engine.champion().is_empty()
+    }
+
+    /// The forecast whose origin is the end of `window`, the last one observed; without values when none can be made. A
+    /// workload that is too young for models of its own goes by `pool`.
+    pub(crate) fn forecast(
+        &mut self,
+        window: &TargetWindow,
+        lineage: &Lineage<'_>,
+        pool: Option<&Profile>,
+    ) -> Forecast {
         let missing = (self.incomplete & ((1 << NEWEST) - 1)).count_ones();
         let mut forecast = match self.engine.forecast() {
             Ok(_) if missing > MAX_INCOMPLETE => {
@@ -117,7 +137,10 @@ impl Workload {
                 }
                 forecast
             }
-            Err(abstention) => self.abstention(window, abstention.reason),
+            Err(abstention) => match pool.and_then(|pool| self.engine.forecast_pooled(pool)) {
+                Some(set) => made(set),
+                None => self.abstention(window, abstention.reason),
+            },
         };
         forecast.workload.clone_from(&window.workload);
         lineage.target().clone_into(&mut forecast.target);
@@ -139,10 +162,13 @@ impl Workload {
 
 fn made(set: ForecastSet) -> Forecast {
     let verdict = match set.verdict {
+        _ if !set.held_back.is_empty() => v1::Verdict::Abstain,
         Verdict::Fresh => v1::Verdict::Fresh,
         Verdict::Suspect => v1::Verdict::Suspect,
         Verdict::Stale => v1::Verdict::Stale,
     };
+    let reasons = [set.verdict_reason, set.held_back];
+    let reasons: Vec<String> = reasons.into_iter().filter(|reason| !reason.is_empty()).collect();
     Forecast {
         origin_us: set.origin_us,
         step_us: set.step_us,
@@ -152,7 +178,8 @@ fn made(set: ForecastSet) -> Forecast {
         model_version: set.model_version,
         signals: set.signals.into_iter().map(|(signal_id, revision)| SignalUse { signal_id, revision }).collect(),
         verdict: verdict.into(),
-        verdict_reason: set.verdict_reason,
+        verdict_reason: reasons.join("; "),
+        basis: set.basis,
         marks: set.unlike.into_iter().map(|reason| mark(MarkKind::Unlike, reason)).collect(),
         ..Forecast::default()
     }

@@ -225,7 +225,7 @@ fn beyond(pool: &Histogram, level: f64, n: f64) -> f64 {
 }
 
 /// The quantile function of the standard normal distribution, as approximated by Shore (1982): within .03 from .01 to .99.
-fn normal_quantile(level: f64) -> f64 {
+pub(crate) fn normal_quantile(level: f64) -> f64 {
     let upper = |level: f64| 5.5556 * (1.0 - ((1.0 - level) / level).powf(0.1186));
     if level >= 0.5 { upper(level) } else { -upper(1.0 - level) }
 }

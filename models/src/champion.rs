@@ -128,6 +128,8 @@ impl Track {
             losses: VecDeque::new(),
             hour: Sums::default(),
             recent: self.recent.clone(),
+            // Where it goes, the time may be earlier.
+            hour_us: 0,
             ..*self
         }
     }

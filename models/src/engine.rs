@@ -9,11 +9,14 @@ use crate::event::EventBook;
 use crate::family::{Family, Training};
 use crate::{EngineConfig, History, KnownEvent, ModelError};
 
-mod artefact;
 mod lift;
+mod moved;
+mod pooled;
 mod unlike;
 
 pub use lift::{Lift, LiftOf, LiftRange, PastLift, SignalLift};
+pub use moved::{Gap, Moved};
+pub use pooled::Profile;
 
 const HOUR_US: i64 = 3_600_000_000;
 /// Gaps among the last dozen steps above which no forecast is made.
@@ -110,6 +113,10 @@ pub struct ForecastSet {
     pub verdict_reason: String,
     /// In what it is unlike what the models have seen: its quantiles are wider for it, and it is suspect.
     pub unlike: Vec<String>,
+    /// What it was made from, such as `pooled over 5 workloads`; empty for models of the workload's own.
+    pub basis: String,
+    /// Why nothing may be done by it yet; empty when it may drive.
+    pub held_back: String,
 }
 
 /// Why there is no forecast.
@@ -152,6 +159,8 @@ pub struct Engine {
     outcomes: u64,
     /// Mean log ratio of observed to expected peaks, newest outcomes weighing most.
     surprise: f64,
+    /// Of models that were learned elsewhere, as long as there are none of its own.
+    moved: Option<Moved>,
 }
 
 impl Engine {
@@ -171,6 +180,7 @@ impl Engine {
             seen_steps: 0,
             outcomes: 0,
             surprise: 0.0,
+            moved: None,
             config,
         })
     }
@@ -219,9 +229,14 @@ impl Engine {
         self.seen_steps += 1;
         let actual = usable(value).then_some(value);
         for track in &mut self.tracks {
-            notes.extend(track.mature(start_us, actual, &self.config.levels).map(Note::Scored));
+            let score = track.mature(start_us, actual, &self.config.levels);
+            if let (Some(moved), Some(score), Family::Ensemble) = (&mut self.moved, &score, track.family) {
+                moved.add(score);
+            }
+            notes.extend(score.map(Note::Scored));
         }
         if self.length_us() >= self.config.min_history_us {
+            self.stand_alone();
             self.refit(&mut notes);
             self.promote(&mut notes);
         }
@@ -235,7 +250,7 @@ impl Engine {
     pub fn forecast(&mut self) -> Result<ForecastSet, Abstention> {
         let abstain = |reason: String| Err(Abstention { reason });
         let served = self.tracks.first().map_or(0, |champion| champion.family.min_history_us(self.config.step_us));
-        let needed_us = served.max(self.config.min_history_us);
+        let needed_us = if self.moved.is_some() { moved::FROM_US } else { served.max(self.config.min_history_us) };
         if self.length_us() < needed_us {
             return abstain(format!("less than {} hours of history", needed_us / HOUR_US));
         }
@@ -265,8 +280,14 @@ impl Engine {
             verdict,
             verdict_reason,
             unlike: Vec::new(),
+            basis: String::new(),
+            held_back: String::new(),
         };
-        self.mark_unlike(&mut set);
+        if let Some(moved) = &self.moved {
+            moved.mark(&mut set);
+        } else {
+            self.mark_unlike(&mut set);
+        }
         Ok(set)
     }
 

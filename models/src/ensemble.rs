@@ -71,6 +71,13 @@ impl Recent {
         }
     }
 
+    /// Weighted quantile loss over all steps; none when nothing has matured.
+    pub(crate) fn wql(&self) -> Option<f64> {
+        let pinball: f64 = self.groups.iter().map(|group| group.pinball).sum();
+        let actual: f64 = self.groups.iter().map(|group| group.actual).sum();
+        (actual > 0.0).then(|| 2.0 * pinball / actual)
+    }
+
     /// Pinball loss over actual, on the log scale; none when nothing has matured. That of events leans on that of quiet
     /// steps as long as few days with events were seen.
     fn loss_log(&self, group: Group) -> Option<f64> {

@@ -23,8 +23,8 @@ mod seasonal_naive;
 pub use champion::MaturedScore;
 pub use config::EngineConfig;
 pub use engine::{
-    Abstention, Engine, ForecastSet, Lift, LiftOf, LiftRange, ModelCard, Note, OutcomeFeedback, PastLift, SignalLift,
-    Verdict,
+    Abstention, Engine, ForecastSet, Gap, Lift, LiftOf, LiftRange, ModelCard, Moved, Note, OutcomeFeedback, PastLift,
+    Profile, SignalLift, Verdict,
 };
 pub use error::ModelError;
 pub use event::KnownEvent;

@@ -12,30 +12,30 @@ const MAX_STEPS: i64 = 5_000_000;
 
 /// The load of one workload, step by step.
 #[derive(Clone, Debug)]
-pub(super) struct Series {
+pub(crate) struct Series {
     /// Whose load.
-    pub(super) workload: WorkloadId,
+    pub(crate) workload: WorkloadId,
     /// Start of the first step.
-    pub(super) start: EventTime,
+    pub(crate) start: EventTime,
     /// Length of a step.
-    pub(super) step: Span,
+    pub(crate) step: Span,
     /// The mean of the samples in each step; NaN where there are none.
-    pub(super) loads: Vec<f64>,
+    pub(crate) loads: Vec<f64>,
 }
 
 impl Series {
     /// Start of the step of that index.
-    pub(super) fn time(&self, index: usize) -> EventTime {
+    pub(crate) fn time(&self, index: usize) -> EventTime {
         self.start + self.step.times(i64::try_from(index).unwrap_or(i64::MAX))
     }
 
     /// End of the last step.
-    pub(super) fn end(&self) -> EventTime {
+    pub(crate) fn end(&self) -> EventTime {
         self.time(self.loads.len())
     }
 
     /// Index of the first step that starts at `time` or later, at most the series' length.
-    pub(super) fn index_from(&self, time: EventTime) -> usize {
+    pub(crate) fn index_from(&self, time: EventTime) -> usize {
         let almost_a_step = Span::from_micros(self.step.micros() - 1);
         let steps = (time + almost_a_step - self.start).steps(self.step);
         usize::try_from(steps).unwrap_or(0).min(self.loads.len())
@@ -49,7 +49,7 @@ type Steps = BTreeMap<i64, (f64, u32)>;
 ///
 /// # Errors
 /// When the file cannot be read, one of its rows cannot, the load is negative, or the samples are rarer than the steps.
-pub(super) fn read(path: &std::path::Path, columns: &TraceColumns, step: Span) -> anyhow::Result<Vec<Series>> {
+pub(crate) fn read(path: &std::path::Path, columns: &TraceColumns, step: Span) -> anyhow::Result<Vec<Series>> {
     let reader = TraceReader::open(path, columns).map_err(|error| UserError::new(error.to_string()))?;
     let mut workloads: BTreeMap<WorkloadId, Steps> = BTreeMap::new();
     for row in reader {
@@ -78,7 +78,7 @@ pub(super) fn read(path: &std::path::Path, columns: &TraceColumns, step: Span) -
 ///
 /// # Errors
 /// As [`read`].
-pub(super) fn regular_of(
+pub(crate) fn regular_of(
     source: &str,
     samples: impl Iterator<Item = anyhow::Result<(WorkloadId, EventTime, f64)>>,
     step: Span,

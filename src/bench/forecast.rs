@@ -4,7 +4,7 @@
 //! The workloads are made up: 60 days of five minutes with a rhythm of the day and the week, noise, and a campaign every
 //! fourth day. Each engine is given its history at once, fitted from nothing, lets a forecast of 48 hours be taken from it, and is
 //! fitted again after six hours more, as it is when it runs. Fewer than all workloads may be run: totals are then
-//! extrapolated, and said to be.
+//! extrapolated, and said to be. Times are of the processor, so that what else runs on the machine does not count.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use headroom_models::{Engine, EngineConfig, KnownEvent};
 use serde::Deserialize;
 use tokio::time::Instant;
 
-use super::usage::Watch;
+use super::usage::{Watch, thread_time};
 use crate::cli::UserError;
 use crate::parallel::in_parallel;
 use crate::terminal::{answer, say};
@@ -60,6 +60,7 @@ struct Took {
     fit: Duration,
     forecast: Duration,
     refit: Duration,
+    /// Error of the median, relative: intervals take their width from forecasts that have matured, and none has.
     loss: f64,
     engine: Engine,
 }
@@ -70,7 +71,7 @@ struct PeerTook {
     peer: String,
     fit_s: f64,
     predict_s: f64,
-    wql: f64,
+    wape: f64,
 }
 
 /// Measures and prints a table.
@@ -110,12 +111,11 @@ fn one(seed: u32, days: i64) -> anyhow::Result<Took> {
     for step in 0..steps - 1 {
         engine.observe(START_US + step * STEP_US, load(seed, step));
     }
-    let began = Instant::now();
+    let mut began = Lap::start();
     engine.observe(START_US + (steps - 1) * STEP_US, load(seed, steps - 1));
-    let fit = began.elapsed();
-    let began = Instant::now();
+    let fit = began.lap();
     let set = engine.forecast().map_err(|abstention| anyhow::anyhow!("{}", abstention.reason))?;
-    let forecast = began.elapsed();
+    let forecast = began.lap();
     let mut sums = headroom_models::score::Sums::default();
     for (step, row) in (steps..).zip(set.values.chunks_exact(levels.len())) {
         sums.add(&levels, row, load(seed, step));
@@ -124,9 +124,29 @@ fn one(seed: u32, days: i64) -> anyhow::Result<Took> {
     for step in steps..steps + due - 1 {
         engine.observe(START_US + step * STEP_US, load(seed, step));
     }
-    let began = Instant::now();
+    let mut began = Lap::start();
     engine.observe(START_US + (steps + due - 1) * STEP_US, load(seed, steps + due - 1));
-    Ok(Took { fit, forecast, refit: began.elapsed(), loss: sums.wql(), engine })
+    Ok(Took { fit, forecast, refit: began.lap(), loss: sums.wape(), engine })
+}
+
+/// Processor time of this thread; of the wall clock where the system does not tell it.
+struct Lap {
+    wall: Instant,
+    cpu: Option<Duration>,
+}
+
+impl Lap {
+    fn start() -> Self {
+        Self { wall: Instant::now(), cpu: thread_time() }
+    }
+
+    /// Since the start or the last lap.
+    fn lap(&mut self) -> Duration {
+        let now = Self::start();
+        let took = now.cpu.zip(self.cpu).map_or_else(|| now.wall - self.wall, |(now, before)| now - before);
+        *self = now;
+        took
+    }
 }
 
 /// A load of that step: a mean, rhythms and noise of the workload's own, and the campaigns of all.
@@ -186,7 +206,7 @@ impl Table<'_> {
             |of: fn(&Took) -> Duration| self.took.iter().map(|took| of(took).as_secs_f64()).sum::<f64>() / count(run);
         let loss = self.took.iter().map(|took| took.loss).sum::<f64>() / count(run);
         let how = if run == all { "measured" } else { "extrapolated" };
-        answer(format_args!("{:<34} {:>14} {:>24}", "", "each, ms", format!("{all}, s, {how}")));
+        answer(format_args!("{:<34} {:>14} {:>24}", "processor time", "each, ms", format!("{all}, s, {how}")));
         for (name, each) in [
             ("fit from nothing", mean(|took| took.fit)),
             ("forecast of 48 hours", mean(|took| took.forecast)),
@@ -209,7 +229,7 @@ impl Table<'_> {
             answer(format_args!("{name:<34} {:>14.3} {:>24.0}", mib(bytes) / count(run), scaled(bytes)));
         }
         answer(format_args!(
-            "peak memory of this run: {:.0} MiB; loss (wQL) of the first forecasts: {loss:.4}",
+            "peak memory of this run: {:.0} MiB; WAPE of the first forecasts: {loss:.4}",
             mib(self.peak)
         ));
         Ok(())
@@ -227,7 +247,7 @@ impl Sizes {
         let (mut state, mut artefact) = (0, 0);
         for Took { engine, .. } in took {
             state += u64::try_from(postcard::to_stdvec(engine)?.len())?;
-            artefact += u64::try_from(postcard::to_stdvec(&engine.artefact())?.len())?;
+            artefact += u64::try_from(postcard::to_stdvec(&engine.artefact("bench"))?.len())?;
         }
         Ok(Self { state, artefact })
     }
@@ -265,11 +285,11 @@ fn peers(args: &ForecastArgs, python: &Path) -> anyhow::Result<()> {
         .output()
         .map_err(|error| UserError::new(format!("--python {}: {error}", python.display())))?;
     anyhow::ensure!(output.status.success(), "the peers failed: {}", output.status);
-    answer(format_args!("{:<34} {:>14} {:>14} {:>9}", "peer", "fit each, ms", "predict, ms", "wQL"));
+    answer(format_args!("{:<34} {:>14} {:>14} {:>9}", "peer", "fit each, ms", "predict, ms", "WAPE"));
     for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let PeerTook { peer, fit_s, predict_s, wql } =
+        let PeerTook { peer, fit_s, predict_s, wape } =
             serde_json::from_str(line).with_context(|| format!("a peer printed `{line}`"))?;
-        answer(format_args!("{peer:<34} {:>14.0} {:>14.0} {wql:>9.4}", fit_s * 1e3, predict_s * 1e3));
+        answer(format_args!("{peer:<34} {:>14.0} {:>14.0} {wape:>9.4}", fit_s * 1e3, predict_s * 1e3));
     }
     Ok(())
 }

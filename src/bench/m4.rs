@@ -33,7 +33,7 @@ pub(crate) struct M4Args {
     /// The folder with hourly_train.csv.gz and hourly_test.csv.gz: a series a line, its name first.
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
-    /// Only every so many-th series, to be quicker; the published scores are then not asked for.
+    /// The families on every so many-th series only, to be quicker; the seasonal naive is scored on all of them.
     #[arg(long, value_name = "NUMBER", default_value = "1")]
     every: NonZeroUsize,
 }
@@ -58,8 +58,20 @@ pub(crate) async fn run(args: M4Args) -> anyhow::Result<()> {
 }
 
 fn compare(args: &M4Args) -> anyhow::Result<()> {
-    let tasks: Vec<Task> = read(&args.data)?.into_iter().step_by(args.every.get()).collect();
-    ensure!(!tasks.is_empty(), UserError::new(format!("{}: no series", args.data.display())));
+    let all: Vec<Task> = read(&args.data)?;
+    ensure!(!all.is_empty(), UserError::new(format!("{}: no series", args.data.display())));
+    let naive = mean(&all.iter().map(|task| score(task, &seasonal_naive(task))).collect::<Vec<_>>());
+    answer(format_args!(
+        "{NAIVE}: sMAPE {:.3}, MASE {:.3} on {} series (published: {} and {})",
+        naive.smape,
+        naive.mase,
+        all.len(),
+        PUBLISHED.smape,
+        PUBLISHED.mase
+    ));
+    let is_as_published = (naive.smape - PUBLISHED.smape).abs() < 6e-4 && (naive.mase - PUBLISHED.mase).abs() < 6e-4;
+    ensure!(is_as_published, "the seasonal naive does not score as published: the data or the scores are wrong");
+    let tasks: Vec<Task> = all.into_iter().step_by(args.every.get()).collect();
     say(format_args!("{} series", tasks.len()));
     let threads = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     let all = in_parallel(&tasks, threads, forecasts)?;
@@ -75,20 +87,16 @@ fn compare(args: &M4Args) -> anyhow::Result<()> {
         let owa = (smape / NAIVE2.smape + mase / NAIVE2.mase) / 2.0;
         answer(format_args!("{name:<28} {:>7} {smape:>9.3} {mase:>7.3} {owa:>7.3}", scores.len()));
     }
-    let naive = mean(scores.get(NAIVE).map(Vec::as_slice).unwrap_or_default());
-    let is_as_published = (naive.smape - PUBLISHED.smape).abs() < 6e-4 && (naive.mase - PUBLISHED.mase).abs() < 6e-4;
-    ensure!(
-        args.every.get() > 1 || is_as_published,
-        "the seasonal naive scores {:.3} and {:.3}, published are {} and {}",
-        naive.smape,
-        naive.mase,
-        PUBLISHED.smape,
-        PUBLISHED.mase
-    );
     Ok(())
 }
 
 const NAIVE: &str = "seasonal naive of a day";
+
+/// The day before, again and again.
+fn seasonal_naive(task: &Task) -> Vec<f64> {
+    let last = task.known.len().saturating_sub(SEASON);
+    task.known.iter().skip(last).copied().cycle().take(HORIZON).collect()
+}
 
 /// The medians of every family at the end of the training part, and the plain seasonal naive's.
 fn forecasts(task: &Task) -> anyhow::Result<Vec<(&'static str, Vec<f64>)>> {
@@ -101,9 +109,7 @@ fn forecasts(task: &Task) -> anyhow::Result<Vec<(&'static str, Vec<f64>)>> {
         // Forecasts that mature teach the calibration and the ensemble's weights.
         engine.forecast().ok();
     }
-    let last = task.known.len().saturating_sub(SEASON);
-    let naive = task.known.iter().skip(last).copied().cycle().take(HORIZON).collect();
-    let mut made = vec![(NAIVE, naive)];
+    let mut made = vec![(NAIVE, seasonal_naive(task))];
     for (family, values) in engine.last_forecasts() {
         let medians = values.chunks_exact(levels.len()).map(|row| at_level(&levels, row, 0.5)).collect();
         made.push((family, medians));
