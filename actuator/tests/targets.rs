@@ -2,6 +2,8 @@
 //!
 //! A bench is a system with a target over it. What the suite asks of all stands in `targets/contract.rs`.
 
+#![expect(clippy::indexing_slicing, reason = "a test fails by panicking")]
+
 mod targets {
     #[cfg(feature = "aws")]
     mod aws;

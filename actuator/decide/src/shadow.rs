@@ -60,8 +60,8 @@ pub struct Shadow {
     /// Units commanded on paper from each time on, oldest first.
     commands: VecDeque<(EventTime, u32)>,
     last_change: EventTime,
-    /// Ready and commanded in fact, at the end of the window before.
-    was: (u32, u32),
+    /// Units that served in fact at the end of the window before.
+    ready: u32,
     rows: VecDeque<Row>,
 }
 
@@ -85,7 +85,7 @@ impl Shadow {
     #[must_use]
     pub fn new(window: &Window) -> Self {
         let commands = VecDeque::from([(window.end, window.commanded)]);
-        Self { commands, last_change: EventTime::MIN, was: (window.ready, window.commanded), rows: VecDeque::new() }
+        Self { commands, last_change: EventTime::MIN, ready: window.ready, rows: VecDeque::new() }
     }
 
     /// Takes in a window, and decides on paper. `kept` rows are kept.
@@ -106,11 +106,13 @@ impl Shadow {
         let units =
             |(ready, commanded): (u32, u32)| Units { ready, paid: ready.max(commanded), violated: violated(ready) };
         let would = (self.ready_at(start, lead_time), self.commanded_at(start));
-        self.rows.push_back(Row { end: window.end, load: window.load, was: units(self.was), would: units(would) });
+        // A change takes effect when a window begins: what is released serves no more, what is raised not yet.
+        let was = (self.ready.min(window.commanded), window.commanded);
+        self.rows.push_back(Row { end: window.end, load: window.load, was: units(was), would: units(would) });
         while self.rows.len() > kept {
             self.rows.pop_front();
         }
-        self.was = (window.ready, window.commanded);
+        self.ready = window.ready;
         let (units_commanded, last_change) = (self.commanded_at(window.end), self.last_change);
         let seen = Observation { now: window.end, load: Some(window.load), units_commanded, last_change };
         let decision = decide_with(planner, learned, &seen, forecast);
@@ -195,6 +197,22 @@ mod tests {
         assert!((totals.unit_hours_was - 6.0 / 12.0).abs() < 1e-9, "{totals:?}");
         assert!((totals.unit_hours_would - 26.0 / 12.0).abs() < 1e-9, "{totals:?}");
         assert_eq!(shadow.rows(at(4)).count(), 2);
+    }
+
+    #[test]
+    fn what_was_changed_in_fact_counts_from_its_window_on() {
+        let (planner, length) = (PlannerConfig::default(), Span::from_mins(5));
+        // Raised from 1 to 3 at the end of window 1, ready at that of window 3; released to 2 at that of window 4.
+        let said = [(1, 1), (1, 3), (3, 3), (3, 3), (2, 2)];
+        let window = |(step, (ready, commanded)): (i64, (u32, u32))| {
+            let end = EventTime::from_micros(0) + length.times(step);
+            Window { end, length, load: 1.0, ready, commanded }
+        };
+        let windows: Vec<Window> = (1..).zip(said).map(window).collect();
+        let mut shadow = Shadow::new(&windows[0]);
+        windows.iter().for_each(|window| shadow.take(window, &planner, &Learned::default(), None, 9));
+        let was: Vec<(u32, u32)> = shadow.rows(EventTime::MIN).map(|row| (row.was.ready, row.was.paid)).collect();
+        assert_eq!(was, [(1, 1), (1, 3), (1, 3), (3, 3), (2, 2)]);
     }
 
     #[test]

@@ -113,8 +113,7 @@ fn level(level: f64) -> String {
 
 /// A sum of money or the like, without a long tail.
 fn sum(amount: f64) -> String {
-    let text = if amount.abs() < 0.1 { format!("{amount:.4}") } else { format!("{amount:.2}") };
-    text
+    if amount.abs() < 0.1 { format!("{amount:.4}") } else { format!("{amount:.2}") }
 }
 
 #[cfg(test)]

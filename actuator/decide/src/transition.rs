@@ -4,7 +4,7 @@ use headroom_proto::v1::ActionState;
 
 /// A move that the table does not have.
 #[derive(Debug, thiserror::Error)]
-#[error("an action that is {from} cannot become {to}; from there it can only become {legal}")]
+#[error("an action that is {from} cannot become {to}: {legal}")]
 pub struct IllegalMove {
     from: String,
     to: String,
@@ -44,9 +44,10 @@ pub fn check(from: ActionState, to: ActionState) -> Result<(), IllegalMove> {
         return Ok(());
     }
     let legal = if legal.is_empty() {
-        "nothing: it has ended".to_owned()
+        "it has ended".to_owned()
     } else {
-        legal.iter().map(|state| state_word(*state)).collect::<Vec<_>>().join(", ")
+        let words: Vec<String> = legal.iter().map(|state| state_word(*state)).collect();
+        format!("it can only become {}", words.join(", "))
     };
     Err(IllegalMove { from: state_word(from), to: state_word(to), legal })
 }

@@ -52,7 +52,7 @@ impl Reader {
     }
 
     /// Everything up to the end that the topic has now.
-    pub(super) async fn to_the_end(&mut self) -> Result<Vec<Received>, BrokerError> {
+    pub(super) async fn read_to_end(&mut self) -> Result<Vec<Received>, BrokerError> {
         let ends = self.broker.ends(Topic::Actions).await?;
         let mut records = Vec::new();
         while ends.iter().any(|(number, low, high)| low < high && self.next.get(number).is_none_or(|n| n < high)) {
@@ -79,12 +79,14 @@ impl Term {
         at: EventTime,
     ) -> Result<(Self, Vec<Received>), ActuatorError> {
         let mut reader = Reader::open(broker).await?;
-        let mut records = reader.to_the_end().await?;
+        let mut records = reader.read_to_end().await?;
+        // A replay that has not begun stands before every time.
+        let at = records.iter().filter_map(|record| record.time).max().map_or(at, |newest| newest.max(at));
         let record = |term| TermRecord { term, holder: holder.to_owned(), at_us: at.micros().max(0) };
         let number = loop {
             let number = newest(&records).map_or(0, |term| term.term) + 1;
             let offset = producer.send(journal::term(&record(number), FIRST)).await?.await?;
-            let more = reader.to_the_end().await?;
+            let more = reader.read_to_end().await?;
             let is_before = |other: &Received| other.partition == FIRST && other.offset < offset;
             let is_taken = more.iter().filter(|other| is_before(other)).filter_map(term_of).any(|t| t.term >= number);
             records.extend(more);
@@ -95,13 +97,13 @@ impl Term {
         let others: Vec<i32> = reader.next.keys().copied().filter(|partition| *partition != FIRST).collect();
         let terms = others.into_iter().map(|partition| journal::term(&record(number), partition)).collect();
         producer.send_all(terms).await?;
-        records.extend(reader.to_the_end().await?);
+        records.extend(reader.read_to_end().await?);
         Ok((Self { number, reader }, records))
     }
 
     /// Reads to the end: with this, what was written and acknowledged before counts.
     async fn confirm(&mut self) -> Result<Vec<Received>, ActuatorError> {
-        let records = self.reader.to_the_end().await?;
+        let records = self.reader.read_to_end().await?;
         self.check(records)
     }
 

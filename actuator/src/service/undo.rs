@@ -50,7 +50,7 @@ impl Work {
             return Ok(Err(Status::failed_precondition(message)));
         }
         let asker = Asker { person: &request.actor, reason: &request.reason };
-        Ok(match self.undo_from(&[action.clone()], asker).await? {
+        Ok(match self.undo_from(std::slice::from_ref(&action), asker).await? {
             Ok(_) => self.newest(&action),
             Err(status) => Err(status),
         })

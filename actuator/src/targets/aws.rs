@@ -151,8 +151,6 @@ impl AwsSettings {
     }
 }
 
-/// Is it an identifier of a cluster?
-
 impl ReadersConfig {
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = self.aws.of_cluster(&self.cluster, self.per_unit, self.timeout, self.settle);

@@ -11,6 +11,7 @@ fn problems(config: &ActuatorConfig) -> Vec<String> {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "one list of mistakes")]
 fn every_mistake_is_named_at_once() {
     let config: ActuatorConfig = toml::from_str(
         r#"

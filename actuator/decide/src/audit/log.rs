@@ -231,6 +231,7 @@ impl LogView {
 impl Line {
     /// As it is written, without its line break.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "texts, numbers and lists of them can be written")]
     pub fn text(&self) -> String {
         serde_json::to_string(self).expect("texts, numbers and lists of them")
     }

@@ -116,7 +116,7 @@ impl Tree {
 
     fn subtree(&self, range: Range<usize>) -> Option<Hash> {
         let size = range.len();
-        if size.is_power_of_two() && range.start % size == 0 {
+        if size.is_power_of_two() && range.start.is_multiple_of(size) {
             let level = usize::try_from(size.trailing_zeros()).ok()?;
             return self.levels.get(level)?.get(range.start / size).copied();
         }

@@ -116,7 +116,7 @@ fn harm_is_found_soon() {
             found += u32::from(harmful_after(&config, &before, &after).is_some_and(|windows| windows <= 4));
         }
         eprintln!("{what}: {found} of {runs} within 4 windows");
-        assert!(found * 100 >= runs as u32 * percent, "{what}: {found} of {runs}");
+        assert!(u64::from(found) * 100 >= runs * u64::from(percent), "{what}: {found} of {runs}");
     }
 }
 

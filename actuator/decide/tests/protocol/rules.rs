@@ -74,6 +74,6 @@ impl Rules {
     }
 
     pub(super) fn permits(&self, offer: Offer, is_stopped: bool) -> bool {
-        self.permits.iter().any(|known| *known == (offer, is_stopped, true))
+        self.permits.contains(&(offer, is_stopped, true))
     }
 }

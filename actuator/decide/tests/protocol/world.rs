@@ -243,7 +243,11 @@ impl World {
                     actuator.write(action, ActionState::RolledBack, false);
                     actuator.todo.push(action);
                 }
-                _ => {}
+                ActionState::Unspecified
+                | ActionState::Rejected
+                | ActionState::Expired
+                | ActionState::RolledBack
+                | ActionState::Superseded => {}
             }
         }
         actuator.outbox.extend((!rules.pauses_first).then_some(stop));

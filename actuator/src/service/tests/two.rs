@@ -105,7 +105,7 @@ async fn a_stop_told_to_the_one_that_stands_by_reaches_the_one_that_acts() {
     let second = ground.start();
     second.runs().await;
     first.until("it stands by", |status| status.note.contains(STANDS_BY)).await;
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     first.pause("").await;
     second.until("it has heard", |status| status.note.contains("automation is paused")).await;
     assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
