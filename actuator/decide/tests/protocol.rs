@@ -27,7 +27,7 @@ mod protocol {
     const STALE_RELEASE: Offer = Offer { is_release: true, is_fresh: false, ..RAISE };
     const IRREVERSIBLE: Offer = Offer { is_reversible: false, ..RAISE };
 
-    const PATIENCE: Duration = Duration::from_secs(300);
+    const PATIENCE: Duration = Duration::from_secs(900);
 
     fn scenario(actuators: usize, offers: &[Offer], wishes: &[Wish], faults: (u8, u8, u8)) -> Scenario {
         let (crashes, losses, repeats) = faults;
