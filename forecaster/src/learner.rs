@@ -29,7 +29,6 @@ pub(crate) struct State {
     signals: SignalBook,
     workloads: BTreeMap<String, Workload>,
     /// The week of those with history enough, and the day on which it was last looked at.
-    #[serde(default)]
     pool: Option<(i64, Option<Profile>)>,
 }
 

@@ -6,7 +6,6 @@
 pub mod backtest;
 mod config;
 mod error;
-mod exact;
 mod grpc;
 mod handle;
 mod intake;

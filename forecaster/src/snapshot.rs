@@ -1,6 +1,7 @@
 //! The state on disk: one file, replaced as a whole, that says of which version and configuration it is.
 //!
-//! Layout: `headroom-forecaster <version> <fingerprint> <SHA-256 of the body>`, a line feed, the body.
+//! Layout: `headroom-forecaster <version> <fingerprint> <SHA-256 of the body>`, a line feed, the body in postcard, which gives back
+//! every number bit by bit.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -8,12 +9,12 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
+use crate::ForecasterError;
 use crate::learner::State;
 use crate::windows::hex;
-use crate::{ForecasterError, exact};
 
 const MAGIC: &str = "headroom-forecaster";
-const VERSION: &str = "1";
+const VERSION: &str = "2";
 const FILE: &str = "state";
 const TEMPORARY: &str = "state.tmp";
 
@@ -43,7 +44,7 @@ impl SnapshotFolder {
 
     /// Replaces the state; returns its size in bytes. After a crash either the old or the new one is there.
     pub(crate) fn write(&self, state: &State) -> Result<usize, ForecasterError> {
-        let body = exact::to_vec(state).map_err(|error| self.error(FILE, error.to_string()))?;
+        let body = postcard::to_stdvec(state).map_err(|error| self.error(FILE, error.to_string()))?;
         let bytes = [format!("{MAGIC} {VERSION} {} {}\n", self.fingerprint, sha256(&body)).into_bytes(), body].concat();
         self.replace(&bytes).map_err(|error| self.error(TEMPORARY, error.to_string()))?;
         Ok(bytes.len())
@@ -72,7 +73,7 @@ impl SnapshotFolder {
         if words.next() != Some(&sha256(body)) {
             return Err("its checksum is wrong".to_owned());
         }
-        let state = exact::from_slice(body).map_err(|error| error.to_string())?;
+        let state = postcard::from_bytes(body).map_err(|error| error.to_string())?;
         Ok(Found::State(Box::new(state)))
     }
 
@@ -115,7 +116,7 @@ mod tests {
     fn a_restored_state_goes_on_with_the_same_forecasts() {
         let folder = tempfile::tempdir().expect("a folder");
         let snapshots = SnapshotFolder::new(folder.path().join("state"), "a".to_owned());
-        let mut windows = window_records(&days(10), 1);
+        let mut windows = window_records(&days(18), 1);
         let later = windows.split_off(windows.len() * 9 / 10);
         let mut running = learners(&config());
         let at = i64::try_from(windows.len()).expect("few");

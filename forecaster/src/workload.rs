@@ -17,7 +17,6 @@ pub(crate) struct Workload {
     engine: Engine,
     models: BTreeMap<String, Model>,
     /// Which of the newest windows were incomplete, the newest in the lowest bit.
-    #[serde(default)]
     incomplete: u32,
 }
 

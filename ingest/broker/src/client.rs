@@ -48,14 +48,19 @@ impl Broker {
     /// When the broker does not answer in time or refuses.
     pub async fn ensure_topics(&self) -> Result<(), BrokerError> {
         let admin: AdminClient<DefaultClientContext> = self.client()?.create().map_err(|e| self.error("admin", e))?;
+        let known = self.asking(|broker, client| topics_of(broker, client)).await?;
         let topics: Vec<NewTopic<'_>> = Topic::ALL
             .iter()
+            .filter(|topic| !known.iter().any(|known| known == topic.name()))
             .map(|topic| {
                 let partitions = if topic.is_partitioned() { self.config.partitions } else { 1 };
                 NewTopic::new(topic.name(), partitions, TopicReplication::Fixed(self.config.replication))
                     .set("retention.ms", "-1")
             })
             .collect();
+        if topics.is_empty() {
+            return Ok(());
+        }
         let options = AdminOptions::new().operation_timeout(Some(self.timeout())).request_timeout(Some(self.timeout()));
         let answers = admin.create_topics(&topics, &options).await.map_err(|e| self.error("creating the topics", e))?;
         for answer in answers {
@@ -209,6 +214,13 @@ impl fmt::Debug for Broker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Broker").field("servers", &self.servers).finish_non_exhaustive()
     }
+}
+
+/// The names of all topics: the embedded broker complains in the log of those that are made twice.
+fn topics_of(broker: &Broker, client: &BaseConsumer) -> Result<Vec<String>, BrokerError> {
+    let metadata =
+        client.fetch_metadata(None, broker.timeout()).map_err(|e| broker.error("reading the names of topics", e))?;
+    Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
 }
 
 fn ends_of(broker: &Broker, client: &BaseConsumer, topic: Topic) -> Result<Vec<(i32, i64, i64)>, BrokerError> {

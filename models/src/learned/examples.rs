@@ -50,11 +50,12 @@ impl Examples {
         &self.columns
     }
 
-    /// Least and greatest value of each column that tells of the load.
+    /// Least and greatest value of each column that tells of the load; the widest for one without values.
     pub(super) fn ranges(&self) -> Vec<(f32, f32)> {
         let range = |column: &Vec<f32>| {
-            let seen = column.iter().copied().filter(|cell| cell.is_finite());
-            seen.fold((f32::INFINITY, f32::NEG_INFINITY), |(low, high), cell| (low.min(cell), high.max(cell)))
+            let seen = || column.iter().copied().filter(|cell| cell.is_finite());
+            let (low, high) = (seen().reduce(f32::min), seen().reduce(f32::max));
+            (low.unwrap_or(f32::MIN), high.unwrap_or(f32::MAX))
         };
         self.columns.get(OF_LOAD).unwrap_or_default().iter().map(range).collect()
     }
