@@ -35,7 +35,8 @@ const MAX_REQUESTS: usize = 16;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct AuditConfig {
-    /// The key that signs checkpoints, made when it is missing; in the data folder unless given.
+    /// The key that signs checkpoints, made when it is missing; in the data folder unless given. Actuators that stand by
+    /// for each other need the same.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
     /// The name of the key and of the logs; other programs tell our checkpoints from others by it.
