@@ -19,6 +19,7 @@ mod targets;
 mod two;
 mod undo;
 mod verify;
+mod watched;
 
 use headroom_actuator_decide::policy::Stage;
 use headroom_ingest_broker::Record;
@@ -26,7 +27,8 @@ use headroom_proto::time::Span;
 use headroom_proto::topics::Topic;
 use headroom_proto::v1::{ActionState, Verdict};
 
-use ground::{Asked, Ground, again, records, time};
+use ground::{Ground, again, records, time};
+use watched::Asked;
 
 const ENDS_WELL: [ActionState; 6] = [
     ActionState::Proposed,

@@ -1,14 +1,11 @@
 //! What the tests stand on: a broker, a target that can be watched, made-up windows and forecasts.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use arrow::array::{
     ArrayRef, BooleanArray, Float64Array, Int32Array, RecordBatch, StringArray, TimestampMicrosecondArray,
 };
 use arrow::datatypes::{DataType, Field, Schema};
-use async_trait::async_trait;
 use headroom_actuator_decide::audit;
 use headroom_actuator_decide::policy::Stage;
 use headroom_ingest_broker::BrokerConfig;
@@ -26,8 +23,9 @@ use tokio::task::JoinHandle;
 use tonic::{Request, Status};
 
 use super::super::*;
+use super::watched::Watched;
 use crate::targets::simulated::{SimulatedConfig, SimulatedTarget};
-use crate::{Applied, ApplyRequest, Drain, Fault, Fence, Target, TargetError, TargetState};
+use crate::{ApplyRequest, Fence, Target};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at that nobody announces.
@@ -45,30 +43,6 @@ pub(super) struct Ground {
     pub(super) config: ActuatorConfig,
     pub(super) target: Arc<Watched>,
     sent: u64,
-}
-
-/// The simulated target, with a record of what it was asked. It can be told to refuse.
-pub(super) struct Watched {
-    pub(super) inner: SimulatedTarget,
-    file: PathBuf,
-    broker: Broker,
-    refuses: AtomicBool,
-    away: AtomicBool,
-    /// Answers that get lost from now on.
-    losing: AtomicUsize,
-    /// Workloads whose units are slow to go, with those that are there still.
-    held: Mutex<BTreeMap<String, u32>>,
-    /// How often it says yet that work is left on what a release takes away.
-    draining: AtomicUsize,
-    asked: Mutex<Vec<Asked>>,
-}
-
-/// A change that was asked of the target, and the state of its action on the topic at that moment.
-#[derive(Clone, Debug, PartialEq)]
-pub(super) struct Asked {
-    pub(super) key: String,
-    pub(super) units: u32,
-    pub(super) on_record: Option<ActionState>,
 }
 
 /// An actuator at work.
@@ -95,17 +69,8 @@ impl Ground {
         config.planner.lead_time = Span::from_mins(10);
         let file = folder.path().join("target.json");
         let settings = SimulatedConfig { lead_time: config.planner.lead_time, ..SimulatedConfig::default() };
-        let target = Arc::new(Watched {
-            inner: SimulatedTarget::open(settings, &file).expect("a target"),
-            file,
-            broker: broker.clone(),
-            refuses: AtomicBool::new(false),
-            away: AtomicBool::new(false),
-            losing: AtomicUsize::new(0),
-            held: Mutex::default(),
-            draining: AtomicUsize::new(0),
-            asked: Mutex::default(),
-        });
+        let inner = SimulatedTarget::open(settings, &file).expect("a target");
+        let target = Arc::new(Watched::new(inner, file, broker.clone()));
         let producer = broker.producer().expect("a producer");
         Self { folder, _embedded: embedded, broker, producer, config, target, sent: 0 }
     }
@@ -322,102 +287,6 @@ fn window_bytes(workload: &str, step: i64, features: &[(&str, f64)]) -> Vec<u8> 
     columns.extend(features.iter().map(|(_, value)| -> ArrayRef { Arc::new(Float64Array::from(vec![*value])) }));
     let batch = RecordBatch::try_new(Arc::clone(&schema), columns).expect("the columns fit");
     codec::encode_stream(&schema, &[batch]).expect("encodes").to_vec()
-}
-
-impl Watched {
-    pub(super) fn refuse(&self, refuses: bool) {
-        self.refuses.store(refuses, Ordering::SeqCst);
-    }
-
-    /// Lets it answer nothing at all.
-    pub(super) fn go_away(&self, away: bool) {
-        self.away.store(away, Ordering::SeqCst);
-    }
-
-    /// Does what it is asked, and lets that many answers get lost.
-    pub(super) fn lose(&self, answers: usize) {
-        self.losing.store(answers, Ordering::SeqCst);
-    }
-
-    /// Work is left on what a release takes away, as often as that.
-    pub(super) fn drain_slowly(&self, answers: usize) {
-        self.draining.store(answers, Ordering::SeqCst);
-    }
-
-    /// So many units of a workload are there still, whatever was asked for; none lets them go.
-    pub(super) fn hold_units(&self, workload: &str, units: Option<u32>) {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.retain(|name, _| name != workload);
-        held.extend(units.map(|units| (workload.to_owned(), units)));
-    }
-
-    /// What it was asked, repeats included, in order.
-    pub(super) fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Keys of the changes that had an effect on a workload, in order.
-    pub(super) fn effects(&self, workload: &str) -> Vec<String> {
-        let Ok(bytes) = std::fs::read(&self.file) else { return Vec::new() };
-        let all: BTreeMap<String, Vec<serde_json::Value>> = serde_json::from_slice(&bytes).expect("its state is JSON");
-        let key = |change: &serde_json::Value| change["key"].as_str().expect("a key").to_owned();
-        all.get(workload).map(|changes| changes.iter().map(key).collect()).unwrap_or_default()
-    }
-
-    /// The newest state on the topic of the action that this change belongs to.
-    async fn on_record(&self, key: &str) -> Option<ActionState> {
-        let key = key.trim_end_matches("/rollback");
-        let records = records(&self.broker, Topic::Actions).await;
-        let moves = records.iter().filter_map(|record| ActionRecord::decode(&*record.value).ok());
-        moves.filter(|record| record.idempotency_key == key).last().map(|record| record.state())
-    }
-}
-
-#[async_trait]
-impl Target for Watched {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    async fn apply(&self, request: &ApplyRequest) -> Result<Applied, TargetError> {
-        let on_record = self.on_record(&request.idempotency_key).await;
-        let asked = Asked { key: request.idempotency_key.clone(), units: request.units, on_record };
-        self.asked.lock().unwrap_or_else(PoisonError::into_inner).push(asked);
-        if self.refuses.load(Ordering::SeqCst) {
-            let (target, problem) = (self.name().to_owned(), "told to refuse".to_owned());
-            return Err(TargetError { target, fault: Fault::Away, problem });
-        }
-        let applied = self.inner.apply(request).await?;
-        let is_lost = self.losing.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok();
-        if is_lost {
-            let (target, problem) = (self.name().to_owned(), "the connection was cut".to_owned());
-            return Err(TargetError { target, fault: Fault::Slow, problem });
-        }
-        Ok(applied)
-    }
-
-    fn drains_within(&self) -> Option<Duration> {
-        Some(Duration::from_millis(2_500))
-    }
-
-    async fn drain(&self, _request: &ApplyRequest) -> Result<Drain, TargetError> {
-        let left = |left: usize| left.checked_sub(1);
-        let is_left = self.draining.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).is_ok();
-        Ok(if is_left { Drain::Left("2 connections".to_owned()) } else { Drain::Done })
-    }
-
-    async fn observe(&self, workload: &str, at: EventTime) -> Result<TargetState, TargetError> {
-        if self.away.load(Ordering::SeqCst) {
-            return Err(TargetError { target: self.name().to_owned(), fault: Fault::Away, problem: "away".to_owned() });
-        }
-        let state = self.inner.observe(workload, at).await?;
-        let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).get(workload).copied();
-        Ok(TargetState { ready: state.ready.max(held.unwrap_or(0)), ..state })
-    }
-
-    async fn probe(&self, workload: &str) -> Result<(), TargetError> {
-        self.inner.probe(workload).await
-    }
 }
 
 impl Actuator {

@@ -10,7 +10,8 @@ use headroom_proto::v1::ActionState;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::ground::{Ground, Watched};
+use super::ground::Ground;
+use super::watched::Watched;
 use crate::{Applied, ApplyRequest, Target, TargetError, TargetState, Targets};
 
 /// A target that takes a change only when it is let.

@@ -6,7 +6,8 @@ use headroom_actuator_decide::policy::Stage;
 use headroom_proto::v1::ActionState;
 use tonic::Code;
 
-use super::ground::{Ground, Watched, time};
+use super::ground::{Ground, time};
+use super::watched::Watched;
 use crate::{Target, Targets};
 
 #[tokio::test(flavor = "multi_thread")]
