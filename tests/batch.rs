@@ -10,7 +10,7 @@ use program::Program;
 use serde_json::Value;
 
 /// Tables, their versions, views, and what both machines must agree on.
-const QUESTIONS: [&str; 7] = [
+const QUESTIONS: [&str; 8] = [
     "SELECT date, workload, count(*) AS n, sum(requests_per_s) AS load, max(window_start) AS newest FROM windows
      WHERE window_size_s = 300 GROUP BY 1, 2 ORDER BY 1, 2",
     "SELECT at, load FROM actual_load WHERE date_part('minute', at) = 0 ORDER BY load DESC, at LIMIT 5",
@@ -18,6 +18,8 @@ const QUESTIONS: [&str; 7] = [
     "SELECT signal_id, revision, workloads FROM signals ORDER BY 1, 2 LIMIT 3",
     "SELECT workload, hour, peak_load, least_ready, least_headroom FROM headroom_by_hour ORDER BY 1, 2 LIMIT 3",
     "SELECT signal_id, lift FROM campaign_lift ORDER BY 1",
+    // A table that does not exist yet.
+    "SELECT count(*) AS n, max(run) AS newest FROM backtests",
     "SELECT count(*) AS n, max(window_start) AS newest FROM windows VERSION AS OF 1",
 ];
 

@@ -137,7 +137,7 @@ function toneOf(state) {
   return GOOD_STATES.has(state) ? "good" : BAD_STATES.has(state) ? "bad" : "";
 }
 
-/** The newest actions; one that has changed is written anew in its place, open if it was open. */
+/** The newest actions; one that has changed is written anew in its place, open and focused as it was. */
 export function showActions(store) {
   const list = byId("actions");
   const actions = store.newestActions();
@@ -151,6 +151,7 @@ export function showActions(store) {
   let place = list.firstElementChild;
   for (const action of listed) {
     let item = known.get(action.id);
+    const hasFocus = item?.contains(document.activeElement) ?? false;
     known.delete(action.id);
     if (item?.shown !== action) {
       const fresh = actionItem(action, store);
@@ -161,6 +162,7 @@ export function showActions(store) {
     }
     if (item === place) place = place.nextElementSibling;
     else list.insertBefore(item, place);
+    if (hasFocus) item.querySelector("summary").focus({ preventScroll: true });
   }
   for (const item of known.values()) item.remove();
 }

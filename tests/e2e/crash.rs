@@ -42,8 +42,9 @@ fn windows_equal_those_of_an_undisturbed_run_and_no_action_is_applied_twice() {
         "SELECT idempotency_key, count(*) AS times FROM actions WHERE state = 'applied' GROUP BY 1 HAVING count(*) > 1",
     );
     assert!(doubled.is_empty(), "{doubled:?}");
-    let repeated =
-        program.query("SELECT workload, sequence, count(*) AS times FROM actions GROUP BY 1, 2 HAVING count(*) > 1");
+    let repeated = program.query(
+        "SELECT workload, sequence, count(*) AS times FROM actions WHERE sequence IS NOT NULL GROUP BY 1, 2 HAVING count(*) > 1",
+    );
     assert!(repeated.is_empty(), "{repeated:?}");
     let origins = program
         .query("SELECT origin, step, count(*) AS times FROM forecasts GROUP BY 1, 2 HAVING count(*) > 1 LIMIT 3");

@@ -78,7 +78,9 @@ async function actionsHaveReasons(page) {
   await page.waitForFunction(() => document.querySelectorAll("#actions > li").length > 0);
   const reasons = await page.locator("#actions .why").allTextContents();
   for (const reason of reasons) assert.ok(reason.trim().length > 15 && reason !== "no reason given", `a reason in words: ${reason}`);
-  const first = page.locator("#actions details").first();
+  // By its id: meanwhile the replay may bring newer ones.
+  const id = await page.locator("#actions > li").first().getAttribute("data-id");
+  const first = page.locator(`#actions > li[data-id="${id}"] details`);
   await first.locator("summary").focus();
   await page.keyboard.press("Enter");
   await first.locator(".more").waitFor();

@@ -88,10 +88,14 @@ async fn remote(_: &Url, limits: &QueryLimits) -> Result<SessionContext, DataFus
     crate::session::for_reading(limits)
 }
 
-/// A table as its data files; none for one that does not exist yet.
-pub(crate) fn files_of(table: Table, current: Option<&DeltaTable>) -> Result<Arc<dyn TableProvider>, LakeError> {
+/// A table of the lake at `location` as its data files; without rows when it does not exist yet.
+pub(crate) fn files_of(
+    location: &Url,
+    table: Table,
+    current: Option<&DeltaTable>,
+) -> Result<Arc<dyn TableProvider>, LakeError> {
     let failed = |error| LakeError::Query(Box::new(error));
-    let (schema, uris) = match current {
+    let (schema, mut uris) = match current {
         None => (table.schema(), Vec::new()),
         Some(current) => {
             let state = current.snapshot().map_err(LakeError::delta(table, "reading the columns of"))?;
@@ -99,6 +103,10 @@ pub(crate) fn files_of(table: Table, current: Option<&DeltaTable>) -> Result<Arc
             (state.snapshot().arrow_schema(), uris.collect())
         }
     };
+    if uris.is_empty() {
+        // There must be a place to look in; nothing is ever there.
+        uris.push(format!("{location}{}/no-files/", table.name()));
+    }
     listed(table, &schema, &uris).map_err(failed)
 }
 

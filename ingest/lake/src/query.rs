@@ -161,7 +161,7 @@ impl Lake {
         context: &SessionContext,
     ) -> Result<Arc<dyn TableProvider>, LakeError> {
         if self.cluster().is_some() {
-            return cluster::files_of(table, version);
+            return cluster::files_of(self.location(), table, version);
         }
         let Some(version) = version else { return Ok(Arc::new(EmptyTable::new(table.schema()))) };
         version.update_datafusion_session(&context.state()).map_err(LakeError::delta(table, "reading"))?;
