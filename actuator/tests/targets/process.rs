@@ -34,11 +34,14 @@ pub(crate) fn hand_over(path: &Path) {
     }
 }
 
-/// A command as that user.
+/// A command as that user. It heeds `QUIT`, which whatever a shell has started in the background ignores.
 pub(crate) fn command(program: &str) -> Command {
-    let Some((uid, gid)) = user() else { return Command::new(program) };
-    let mut command = Command::new("setpriv");
-    command.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}")).args(["--clear-groups", program]);
+    let mut command = Command::new("env");
+    command.arg("--default-signal=QUIT");
+    if let Some((uid, gid)) = user() {
+        command.args(["setpriv", &format!("--reuid={uid}"), &format!("--regid={gid}"), "--clear-groups"]);
+    }
+    command.arg(program);
     command
 }
 
