@@ -42,25 +42,41 @@ impl Broker {
         &self.servers
     }
 
-    /// Creates the topics that are missing.
+    /// Creates the topics that are missing, and waits until they can be used.
     ///
     /// # Errors
     /// When the broker does not answer in time or refuses.
     pub async fn ensure_topics(&self) -> Result<(), BrokerError> {
-        let admin: AdminClient<DefaultClientContext> = self.client()?.create().map_err(|e| self.error("admin", e))?;
-        let known = self.asking(|broker, client| topics_of(broker, client)).await?;
-        let topics: Vec<NewTopic<'_>> = Topic::ALL
-            .iter()
-            .filter(|topic| !known.iter().any(|known| known == topic.name()))
-            .map(|topic| {
-                let partitions = if topic.is_partitioned() { self.config.partitions } else { 1 };
-                NewTopic::new(topic.name(), partitions, TopicReplication::Fixed(self.config.replication))
-                    .set("retention.ms", "-1")
-            })
-            .collect();
-        if topics.is_empty() {
+        let missing = self.missing_topics().await?;
+        if missing.is_empty() {
             return Ok(());
         }
+        self.create(&missing).await?;
+        // Kafka answers before its brokers have heard of them.
+        let deadline = Instant::now() + self.timeout();
+        while !self.missing_topics().await?.is_empty() {
+            if Instant::now() > deadline {
+                let timed_out = KafkaError::Global(RDKafkaErrorCode::OperationTimedOut);
+                return Err(self.error("waiting for the new topics", timed_out));
+            }
+            tokio::time::sleep(SETTLING_WAIT).await;
+        }
+        Ok(())
+    }
+
+    async fn missing_topics(&self) -> Result<Vec<Topic>, BrokerError> {
+        let known = self.asking(topics_of).await?;
+        Ok(Topic::ALL.into_iter().filter(|topic| !known.iter().any(|known| known == topic.name())).collect())
+    }
+
+    async fn create(&self, topics: &[Topic]) -> Result<(), BrokerError> {
+        let admin: AdminClient<DefaultClientContext> = self.client()?.create().map_err(|e| self.error("admin", e))?;
+        let new = |topic: &Topic| {
+            let partitions = if topic.is_partitioned() { self.config.partitions } else { 1 };
+            NewTopic::new(topic.name(), partitions, TopicReplication::Fixed(self.config.replication))
+                .set("retention.ms", "-1")
+        };
+        let topics: Vec<NewTopic<'_>> = topics.iter().map(new).collect();
         let options = AdminOptions::new().operation_timeout(Some(self.timeout())).request_timeout(Some(self.timeout()));
         let answers = admin.create_topics(&topics, &options).await.map_err(|e| self.error("creating the topics", e))?;
         for answer in answers {
