@@ -323,9 +323,9 @@ impl Ground<'_> {
         // Over a broker of its own nobody else can be waiting.
         let is_shared = self.config.broker.bootstrap_servers.is_some();
         let membership = if is_shared { Turns::Group } else { Turns::Alone };
-        made.map(|(service, handle)| (service.with_membership(membership), handle)).map_err(|error| match error {
-            ActuatorError::Key { .. } => UserError::new(error.to_string()),
-            other => anyhow::Error::new(other).context("the actuator"),
+        made.map(|(service, handle)| (service.with_membership(membership), handle)).map_err(|error| {
+            let is_key = matches!(error, ActuatorError::Key { .. });
+            if is_key { UserError::new(error.to_string()) } else { anyhow::Error::new(error).context("the actuator") }
         })
     }
 

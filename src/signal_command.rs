@@ -64,9 +64,11 @@ pub(crate) async fn run(command: SignalCommand) -> anyhow::Result<()> {
 
 async fn ask(server: &ServerArgs, request: ListLiftsRequest) -> anyhow::Result<Vec<SignalLift>> {
     let mut client = ForecastServiceClient::new(channel(server).await?);
-    let lifts = client.list_lifts(request).await.map_err(|status| match status.code() {
-        tonic::Code::Unimplemented => UserError::new("no forecaster runs at this address: name its own by --server"),
-        _ => told(status),
+    let lifts = client.list_lifts(request).await.map_err(|status| {
+        if status.code() == tonic::Code::Unimplemented {
+            return UserError::new("no forecaster runs at this address: name its own by --server");
+        }
+        told(status)
     });
     Ok(lifts?.into_inner().lifts)
 }

@@ -147,6 +147,7 @@ fn is_from_here(headers: &HeaderMap) -> bool {
     origin.is_some_and(|(_, from)| Some(from) == host)
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "whatever else there will be is no fault of the person's")]
 fn code_of(status: &Status) -> StatusCode {
     match status.code() {
         Code::InvalidArgument => StatusCode::BAD_REQUEST,
