@@ -12,6 +12,8 @@ use crate::{EngineConfig, History, KnownEvent, ModelError};
 mod lift;
 mod moved;
 mod pooled;
+#[cfg(test)]
+mod testing;
 mod unlike;
 
 pub use lift::{Lift, LiftOf, LiftRange, PastLift, SignalLift};

@@ -17,28 +17,11 @@ use headroom_proto::{Clock, EventTime, WorkloadId};
 
 use super::BacktestArgs;
 use super::lead;
-use super::output::scores_of;
+use super::output::{MODEL_COLUMNS, scores_of};
 use super::series::{self, Series};
 use super::study::Study;
 use crate::cli::UserError;
 use crate::lake_command::told;
-
-/// The scores' columns in the table, in the order of [`scores_of`]; then those of policies.
-const SCORES: [&str; 12] = [
-    "wql",
-    "event_wql",
-    "wape",
-    "event_wape",
-    "mase",
-    "coverage_80",
-    "coverage_95",
-    "event_coverage_80",
-    "event_coverage_95",
-    "peak_error",
-    "spike_recall",
-    "spike_precision",
-];
-const POLICY_SCORES: [&str; 3] = ["violation_minutes", "unit_hours", "lead_minutes"];
 
 async fn ask(lake: &Lake, sql: &str) -> anyhow::Result<Vec<RecordBatch>> {
     let limits = QueryLimits { rows: None, ..QueryLimits::default() };
@@ -132,6 +115,7 @@ struct Row {
     kind: &'static str,
     name: String,
     from_to: (i64, i64),
+    /// Those of a model by [`scores_of`], then those of a policy; what is missing is null.
     scores: Vec<Option<f64>>,
 }
 
@@ -159,11 +143,12 @@ pub(super) async fn keep(lake: &Lake, study: &Study, args: &BacktestArgs) -> any
         seconds(args.step),
         seconds(args.horizon),
     ];
-    for place in 0..SCORES.len() + POLICY_SCORES.len() {
+    let schema = Table::Backtests.schema();
+    for place in 0..schema.fields().len().saturating_sub(columns.len()) {
         let values = rows.iter().map(|row| row.scores.get(place).copied().flatten());
         columns.push(Arc::new(values.collect::<Float64Array>()));
     }
-    let batch = RecordBatch::try_new(Table::Backtests.schema(), columns)?;
+    let batch = RecordBatch::try_new(schema, columns)?;
     lake.append(Table::Backtests, vec![batch], Commit::default()).await.map_err(told)?;
     Ok(run)
 }
@@ -185,7 +170,7 @@ fn rows(study: &Study, step_us: i64) -> Vec<Row> {
             done.scores.iter().map(|model: &ModelScores| row("model", &model.model, scores_of(model).to_vec())),
         );
         for (policy, leads) in done.policies.iter().zip(&done.leads) {
-            let mut scores = vec![None; SCORES.len()];
+            let mut scores = vec![None; MODEL_COLUMNS.len()];
             scores.extend([Some(policy.violation_minutes), Some(policy.unit_hours), lead::median(leads)]);
             rows.push(row("policy", &policy.policy, scores));
         }
@@ -201,7 +186,17 @@ mod tests {
     fn the_scores_stand_where_the_table_expects_them() {
         let schema = Table::Backtests.schema();
         let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
-        let expected: Vec<&str> = SCORES.into_iter().chain(POLICY_SCORES).collect();
-        assert_eq!(names[names.len() - expected.len()..], expected);
+        let first = names.iter().position(|name| *name == "wql").expect("a score");
+        let policy = ["violation_minutes", "unit_hours", "lead_minutes"];
+        assert_eq!(names[first + MODEL_COLUMNS.len()..], policy);
+        for (place, name) in names[first..first + MODEL_COLUMNS.len()].iter().enumerate() {
+            // With this score alone.
+            let mut scores = serde_json::to_value(ModelScores::default()).expect("writes");
+            scores[*name] = serde_json::json!(0.5);
+            let scores: ModelScores = serde_json::from_value(scores).expect("reads");
+            let found = scores_of(&scores);
+            assert_eq!(found.iter().flatten().count(), 1, "{name} is a score");
+            assert_eq!(found[place], Some(0.5), "{name}");
+        }
     }
 }

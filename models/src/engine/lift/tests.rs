@@ -1,24 +1,10 @@
 use super::*;
 use crate::EngineConfig;
+use crate::engine::testing::{self, DAY, STEP_US};
 
-const STEP_US: i64 = HOUR_US / 4;
-const DAY: i64 = 96;
-
+/// At 18 o'clock of a day.
 fn event(id: &str, kind: &str, day: i64, weight: f64) -> KnownEvent {
-    let starts_at_us = (day * DAY + 72) * STEP_US;
-    KnownEvent {
-        id: id.to_owned(),
-        revision: 1,
-        kind: kind.to_owned(),
-        name: String::new(),
-        channel: String::new(),
-        weight,
-        audience_size: None,
-        announced_at_us: 0,
-        starts_at_us,
-        ends_at_us: starts_at_us + 2 * HOUR_US,
-        cancelled: false,
-    }
+    testing::event(id, kind, day * DAY + 72, weight)
 }
 
 /// Three times the load during each match and two hours behind it, half of it during a maintenance.

@@ -1,8 +1,6 @@
 use super::*;
+use crate::engine::testing::{DAY, STEP_US};
 use crate::{EngineConfig, Note};
-
-const STEP_US: i64 = DAY_US / 96;
-const DAY: i64 = 96;
 
 /// A daily wave; `wild` turns it upside down and shakes it.
 fn load(step: i64, wild: bool) -> f64 {
