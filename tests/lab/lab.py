@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import shutil
+import signal
 import statistics
 import subprocess
 import sys
@@ -22,8 +23,8 @@ from servers import Servers
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 TRACE = ROOT / "src/demo/worldcup98/trace.csv.gz"
 WINDOW_S = 300
-# Five minutes of the day are a second here.
-SPEED = 300
+# Seconds of the day that a second is here.
+SPEED = 200
 # Of the recorded requests this share is sent; a transaction holds its connection so long that a connection is worth as
 # many requests as a unit of the demo (70 a second).
 SHARE = 1 / 20
@@ -35,8 +36,9 @@ MOST_UNITS = 200
 LIMIT_MS = 2000
 # Load is sent in layers of so many transactions a second, each a pgbench with so many clients.
 LAYER_TPS, LAYER_CLIENTS = 4, 12
-STARTS = 5
-# Headroom keeps the pace when it has not been found further on for so long.
+# So many hours before the day the history ends: Headroom starts there, and keeps the pace when the day begins.
+SETTLING_H = 6
+# It does when it has not been found further on for so long.
 SETTLED_S = 8
 ARMS = ("headroom", "static", "reactive")
 
@@ -159,31 +161,20 @@ def start_layer(folder, arm, number, seconds, port):
 
 
 def settled(demo, address, day_start):
-    """The wall time at which the day began, once Headroom keeps the pace: at its start it first catches up."""
-    offset, since = -math.inf, time.monotonic()
-    while time.monotonic() - since < SETTLED_S:
-        now = demo.now(address)
-        reached = now - time.monotonic() * SPEED
-        # Further on than before, it was catching up; further back, it stands still.
-        if now < day_start or abs(reached - offset) > 2 * WINDOW_S:
-            offset, since = reached if now >= day_start else -math.inf, time.monotonic()
-        offset = max(offset, reached) if now >= day_start else offset
+    """The wall time at which the day begins. Headroom first catches up with the pace, and must have done so by then."""
+    offset = since = -math.inf
+    while True:
+        now, reached = time.monotonic(), demo.now(address) - time.monotonic() * SPEED
+        if reached > offset + 2 * WINDOW_S:
+            since = now
+        offset = max(offset, reached)
+        if now * SPEED + offset >= day_start:
+            if now - since < SETTLED_S:
+                raise SystemExit("Headroom did not keep the pace when the day began")
+            return (day_start - offset) / SPEED
+        if now - since > SETTLING_H * 3600 / SPEED + 60:
+            raise SystemExit("Headroom stands still before the day")
         time.sleep(0.1)
-    return (day_start - offset) / SPEED
-
-
-def started(args, data, day_start, log):
-    """Headroom at the beginning of the day. On a busy machine its broker may be too slow at the start: once more, then."""
-    for attempt in range(STARTS):
-        demo = Demo(args.headroom, data, args.until, SPEED, log)
-        try:
-            address = demo.address()
-            return demo, address, settled(demo, address, day_start)
-        except (OSError, SystemExit) as error:
-            demo.process.terminate()
-            demo.process.wait()
-            print(f"start {attempt + 1} failed: {str(error)[-300:]}", file=sys.stderr, flush=True)
-    raise SystemExit("headroom does not start")
 
 
 def play(args, folder, data, loads, day_start):
@@ -194,7 +185,9 @@ def play(args, folder, data, loads, day_start):
     (folder / "hold.sql").write_text(f"SELECT pg_sleep({HOLD_S:.4f});\n")
     demo = None
     try:
-        demo, address, began = started(args, data, day_start, folder / "headroom.log")
+        demo = Demo(args.headroom, data, args.until, SPEED, folder / "headroom.log")
+        address = demo.address()
+        began = settled(demo, address, day_start)
         window = -1
         mirror, reactive = Mirror(data / "target" / "simulated.json"), Reactive(start["reactive"])
         behind = []
@@ -280,8 +273,11 @@ def main():
     parser.add_argument("--static", type=int, help="units of the static pool; those of the day before's mean unless given")
     args = parser.parse_args()
     begun = time.monotonic()
+    # Ends what it has started also when it is told to end.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))
     day = datetime.date.fromisoformat(args.day)
     day_start = datetime.datetime.combine(day, datetime.time(), datetime.UTC).timestamp()
+    history_end = f"{datetime.datetime.fromtimestamp(day_start - SETTLING_H * 3600, datetime.UTC):%Y-%m-%dT%H:%M:%SZ}"
     args.until = f"{day + datetime.timedelta(days=1)}T00:00:00Z"
     yesterday = loads_of(str(day - datetime.timedelta(days=1)))
     args.static = args.static or units_for(statistics.mean(yesterday))
@@ -296,8 +292,8 @@ def main():
     if args.history:
         shutil.copytree(args.history, data)
     else:
-        print(f"replaying the history before {args.day}", file=sys.stderr, flush=True)
-        demo = Demo(args.headroom, data, f"{args.day}T00:00:00Z", None, folder / "history.log")
+        print(f"replaying the history up to {history_end}", file=sys.stderr, flush=True)
+        demo = Demo(args.headroom, data, history_end, None, folder / "history.log")
         if demo.process.wait() != 0:
             raise SystemExit((folder / "history.log").read_text())
     print(f"playing {args.day}: peak {max(loads) * SHARE:.0f} transactions/s, mean {statistics.mean(loads) * SHARE:.0f}, "
