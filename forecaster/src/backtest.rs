@@ -156,6 +156,7 @@ impl<'a> Judge<'a> {
         mut observer: impl FnMut(i64, Result<&ForecastSet, &Abstention>),
     ) -> Vec<ModelScores> {
         self.events.iter().for_each(|event| engine.signal(event.clone()));
+        engine.keep_last_forecasts();
         let mut tally = Tally { served: Totals::default(), families: Family::ALL.map(|_| Totals::default()) };
         for (step, value) in self.series.values.iter().enumerate().filter(|(_, value)| !value.is_nan()) {
             let start_us = self.series.start_us + self.series.step_us * i64::try_from(step).unwrap_or(i64::MAX);

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::histogram::Histogram;
+use crate::histogram::{Histogram, Packed};
 use crate::scales::{log, unlog};
 
 const DAY_US: i64 = 86_400_000_000;
@@ -88,12 +88,12 @@ impl Centres {
 /// Residuals of one group, and the offsets that follow from them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct Residuals {
-    kept: Histogram,
+    kept: Packed,
     /// How many days they are from, and the last of them.
     days: f32,
     last_day: i64,
     fresh: usize,
-    offsets: Vec<f64>,
+    offsets: Vec<f32>,
 }
 
 impl Residuals {
@@ -103,7 +103,7 @@ impl Residuals {
             self.days = self.days * KEPT_PER_DAY + 1.0;
             self.last_day = day;
         }
-        self.kept.add(residual, 1.0);
+        self.kept.add(residual);
         self.fresh += 1;
     }
 }
@@ -158,7 +158,7 @@ impl Calibration {
             let mut floor = 0.0_f32;
             for offset in offsets {
                 #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
-                let value = unlog(median + width * offset) as f32;
+                let value = unlog(median + width * f64::from(*offset)) as f32;
                 floor = floor.max(value);
                 values.push(floor);
             }
@@ -180,7 +180,7 @@ impl Calibration {
         }
     }
 
-    fn offsets(&self, group: Group) -> Vec<f64> {
+    fn offsets(&self, group: Group) -> Vec<f32> {
         let (own, own_days) = self.kept(group);
         let (quiet, quiet_days) = self.kept(group.quiet());
         let (mut pool, mut days) = (own.clone(), own_days);
@@ -202,7 +202,9 @@ impl Calibration {
             let furthest = widest * normal_quantile(*level);
             let offset = beyond(&pool, *adapted, days * PER_DAY) - centre * fade;
             // On its own side of the median.
-            offset.clamp(furthest.min(0.0), furthest.max(0.0))
+            #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
+            let kept = offset.clamp(furthest.min(0.0), furthest.max(0.0)) as f32;
+            kept
         };
         self.levels.iter().zip(adapted).map(offset).collect()
     }
@@ -210,7 +212,7 @@ impl Calibration {
     /// The residuals of a group, and how many days they are from.
     fn kept(&self, group: Group) -> (Histogram, f64) {
         let residuals = self.groups.get(group.index());
-        residuals.map(|residuals| (residuals.kept.clone(), f64::from(residuals.days))).unwrap_or_default()
+        residuals.map(|residuals| (residuals.kept.unpacked(), f64::from(residuals.days))).unwrap_or_default()
     }
 }
 

@@ -1,6 +1,8 @@
 //! One family in an engine: its fitted model, what it has forecast, and how it did. The champion is served; the
 //! challengers forecast beside it, less often, and are scored on the same steps.
 
+mod waiting;
+
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
@@ -9,36 +11,13 @@ use crate::calibration::{Calibration, Centres, Group};
 use crate::ensemble::{Recent, Stretch};
 use crate::event::EventBook;
 use crate::family::{Family, Fitted};
+use crate::history::make_room;
 use crate::scales::log;
 use crate::score::Sums;
 use crate::{EngineConfig, History};
+use waiting::{Step, Waiting};
 
-const MIN_US: i64 = 60_000_000;
-const HOUR_US: i64 = 60 * MIN_US;
-/// Forecasts from origins this far apart are kept until they mature: neighbours tell the same.
-const KEPT_EVERY_US: i64 = 15 * MIN_US;
-/// How far ahead of their origin, at the most two in each of the calibration's groups but the last.
-const KEPT_AHEAD_US: [i64; 19] = [
-    0,
-    10 * MIN_US,
-    20 * MIN_US,
-    45 * MIN_US,
-    90 * MIN_US,
-    150 * MIN_US,
-    4 * HOUR_US,
-    6 * HOUR_US,
-    10 * HOUR_US,
-    16 * HOUR_US,
-    24 * HOUR_US - 1,
-    30 * HOUR_US,
-    36 * HOUR_US,
-    47 * HOUR_US,
-    3 * 24 * HOUR_US,
-    5 * 24 * HOUR_US,
-    7 * 24 * HOUR_US,
-    10 * 24 * HOUR_US,
-    13 * 24 * HOUR_US,
-];
+const HOUR_US: i64 = 3_600_000_000;
 /// Signals of the last days tell what was on at the lags.
 const EVENTS_BACK_US: i64 = 30 * 24 * HOUR_US;
 /// Hours of losses that are kept.
@@ -63,17 +42,6 @@ pub struct MaturedScore {
     pub in_95: u64,
 }
 
-/// A forecast for one step, kept until the step has closed.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Kept {
-    due_us: i64,
-    ahead_us: i64,
-    event: bool,
-    median_log: f64,
-    width: f64,
-    quantiles: Vec<f32>,
-}
-
 /// A family at work.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Track {
@@ -84,11 +52,11 @@ pub(crate) struct Track {
     calibration: Calibration,
     /// Of the ensemble, whose quantiles come from those of the others.
     pub(crate) stretch: Stretch,
-    kept: VecDeque<Kept>,
+    waiting: Waiting,
     hour: Sums,
     hour_us: i64,
     /// Absolute error and actual, summed by hour, newest last.
-    losses: VecDeque<(f64, f64)>,
+    losses: VecDeque<(f32, f32)>,
     pub(crate) recent: Recent,
 }
 
@@ -108,7 +76,7 @@ impl Track {
             version: String::new(),
             calibration: Calibration::new(&config.levels),
             stretch: Stretch::default(),
-            kept: VecDeque::new(),
+            waiting: Waiting::default(),
             hour: Sums::default(),
             hour_us: 0,
             losses: VecDeque::new(),
@@ -124,7 +92,7 @@ impl Track {
             fitted,
             version: self.version.clone(),
             calibration: self.calibration.clone(),
-            kept: VecDeque::new(),
+            waiting: Waiting::default(),
             losses: VecDeque::new(),
             hour: Sums::default(),
             recent: self.recent.clone(),
@@ -161,28 +129,14 @@ impl Track {
     }
 
     fn keep(&mut self, origin_us: i64, centres: &Centres, events: &[bool], values: &[f32], config: &EngineConfig) {
-        if origin_us.rem_euclid(KEPT_EVERY_US.max(config.step_us)) != 0 {
-            return;
-        }
         let levels = config.levels.len();
-        let mut before = usize::MAX;
-        for ahead_us in KEPT_AHEAD_US {
-            let step = usize::try_from(ahead_us / config.step_us).unwrap_or(0);
+        for step in waiting::steps(origin_us, config.step_us) {
             let centre = centres.medians.get(step).zip(centres.widths.get(step));
-            let (Some((median, width)), Some(event)) = (centre, events.get(step)) else { continue };
-            if step == before {
-                continue;
-            }
-            before = step;
+            let (Some((median_log, width)), Some(event)) = (centre, events.get(step)) else { continue };
+            let quantiles = values.get(step * levels..(step + 1) * levels).unwrap_or_default();
             let ahead_us = config.step_us * i64::try_from(step).unwrap_or(0);
-            self.kept.push_back(Kept {
-                due_us: origin_us + ahead_us,
-                ahead_us,
-                event: *event,
-                median_log: *median,
-                width: *width,
-                quantiles: values.get(step * levels..(step + 1) * levels).unwrap_or_default().to_vec(),
-            });
+            let step = Step { median_log: *median_log, width: *width, event: *event, quantiles };
+            self.waiting.add(origin_us, ahead_us, step);
         }
     }
 
@@ -190,26 +144,19 @@ impl Track {
     pub(crate) fn mature(&mut self, start_us: i64, actual: Option<f64>, levels: &[f64]) -> Option<MaturedScore> {
         let hour_us = start_us.div_euclid(HOUR_US) * HOUR_US;
         let closed = if hour_us > self.hour_us { self.close_hour(hour_us) } else { None };
-        let mut waiting = VecDeque::with_capacity(self.kept.len());
-        for kept in std::mem::take(&mut self.kept) {
-            if kept.due_us > start_us {
-                waiting.push_back(kept);
-            } else if kept.due_us == start_us
-                && let Some(actual) = actual
-            {
-                let before = self.hour.pinball;
-                self.hour.add(levels, &kept.quantiles, actual);
-                let group = Group::of(kept.ahead_us, kept.event);
-                self.recent.add(group, self.hour.pinball - before, actual, start_us);
-                self.calibration.adapt(group, &kept.quantiles, actual);
-                self.stretch.adapt(group, levels, &kept.quantiles, actual);
-                // Origins within an hour tell the same.
-                if (kept.due_us - kept.ahead_us).rem_euclid(HOUR_US) == 0 {
-                    self.calibration.keep(group, kept.due_us, (kept.median_log, kept.width), actual);
-                }
+        for due in self.waiting.due(start_us) {
+            let Some(actual) = actual else { continue };
+            let before = self.hour.pinball;
+            self.hour.add(levels, &due.quantiles, actual);
+            let group = Group::of(due.due_us - due.origin_us, due.event);
+            self.recent.add(group, self.hour.pinball - before, actual, start_us);
+            self.calibration.adapt(group, &due.quantiles, actual);
+            self.stretch.adapt(group, levels, &due.quantiles, actual);
+            // Origins within an hour tell the same.
+            if due.origin_us.rem_euclid(HOUR_US) == 0 {
+                self.calibration.keep(group, due.due_us, (due.median_log, due.width), actual);
             }
         }
-        self.kept = waiting;
         closed
     }
 
@@ -220,10 +167,12 @@ impl Track {
         if sums.steps == 0 {
             return None;
         }
-        self.losses.push_back((sums.abs_error, sums.actual));
-        if self.losses.len() > LOSS_HOURS {
+        if self.losses.len() >= LOSS_HOURS {
             self.losses.pop_front();
         }
+        make_room(&mut self.losses);
+        #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
+        self.losses.push_back((sums.abs_error as f32, sums.actual as f32));
         Some(MaturedScore {
             model: self.family.name().to_owned(),
             steps: sums.steps,
@@ -246,7 +195,7 @@ impl Track {
             .rev()
             .skip(skip)
             .take(hours)
-            .fold((0.0, 0.0), |sums, loss| (sums.0 + loss.0, sums.1 + loss.1));
+            .fold((0.0, 0.0), |sums, loss| (sums.0 + f64::from(loss.0), sums.1 + f64::from(loss.1)));
         (actual > 0.0).then(|| error / actual)
     }
 

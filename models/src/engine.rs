@@ -152,9 +152,9 @@ pub struct Engine {
     /// The champion first.
     tracks: Vec<Track>,
     blend: Blend,
-    /// What the families forecast last; not part of the state.
+    /// What the families forecast last, when it is wanted; not part of the state.
     #[serde(skip)]
-    last: Vec<(Family, Vec<f32>)>,
+    last: Option<Vec<(Family, Vec<f32>)>>,
     /// No challenger takes the champion's place.
     is_fixed: bool,
     seen_steps: i64,
@@ -177,7 +177,7 @@ impl Engine {
             book: EventBook::default(),
             tracks: Family::ALL.iter().map(|family| Track::new(*family, &config)).collect(),
             blend: Blend::default(),
-            last: Vec::new(),
+            last: None,
             is_fixed: false,
             seen_steps: 0,
             outcomes: 0,
@@ -298,7 +298,7 @@ impl Engine {
         let origin_us = self.history.end_us();
         let has_ensemble = self.tracks.iter().any(|track| track.family == Family::Ensemble);
         let (mut anchor, mut parts, mut path) = (None, Vec::new(), None);
-        self.last.clear();
+        let mut last = Vec::new();
         for track in self.tracks.iter_mut().filter(|track| track.family != Family::Ensemble) {
             let is_anchor = has_ensemble && track.family == Family::RidgeEvents;
             if !(hourly || is_anchor || track.family == served) {
@@ -308,7 +308,9 @@ impl Engine {
             if let Some(prior) = track.family.prior().filter(|_| hourly && has_ensemble) {
                 parts.push(Part::new(track.recent.clone(), prior, &made.values));
             }
-            self.last.push((track.family, made.values.clone()));
+            if self.last.is_some() {
+                last.push((track.family, made.values.clone()));
+            }
             if is_anchor {
                 anchor = Some((made.medians.clone(), made.event_steps.clone()));
             }
@@ -325,18 +327,27 @@ impl Engine {
             }
             if let Some(values) = self.blend.over(&medians, &event_steps, now, levels, &ensemble.stretch) {
                 let made = ensemble.take(origin_us, Path { medians, event_steps, values }, &self.config);
-                self.last.push((Family::Ensemble, made.values.clone()));
+                if self.last.is_some() {
+                    last.push((Family::Ensemble, made.values.clone()));
+                }
                 if served == Family::Ensemble {
                     path = Some(made);
                 }
             }
         }
+        self.last = self.last.take().map(|_| last);
         path
     }
 
+    /// From now on the last forecast of every family is kept, for [`Engine::last_forecasts`]: for comparing families.
+    pub fn keep_last_forecasts(&mut self) {
+        self.last = Some(Vec::new());
+    }
+
     /// The quantiles of every family that took part in the last forecast, by its name: `values[step * levels + level]`.
+    /// None unless they are kept.
     pub fn last_forecasts(&self) -> impl Iterator<Item = (&'static str, &[f32])> {
-        self.last.iter().map(|(family, values)| (family.name(), values.as_slice()))
+        self.last.iter().flatten().map(|(family, values)| (family.name(), values.as_slice()))
     }
 
     /// Version of the model that is served; empty before the first fit.

@@ -4,14 +4,26 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-/// Values of consecutive steps; NaN is a gap. Bounded: the oldest go first.
+/// Values of consecutive steps, bounded: the oldest go first. Seven digits of a value are kept, since the history is most
+/// of what a workload holds in memory.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct History {
     step_us: i64,
     start_us: i64,
     limit: usize,
-    /// NaN has no form in JSON: a gap is written as null.
-    values: VecDeque<Option<f64>>,
+    /// NaN is a gap.
+    values: VecDeque<f32>,
+}
+
+/// Room for one more; a queue that is kept grows by an eighth rather than twofold.
+pub(crate) fn make_room<T>(queue: &mut VecDeque<T>) {
+    if queue.len() == queue.capacity() {
+        queue.reserve_exact(queue.len() / 8 + 4);
+    }
+}
+
+fn known(value: f32) -> Option<f64> {
+    (!value.is_nan()).then_some(f64::from(value))
 }
 
 impl History {
@@ -36,9 +48,12 @@ impl History {
             self.values.clear();
             self.start_us = start_us;
         } else {
-            self.values.extend(std::iter::repeat_n(None, skipped));
+            self.values.extend(std::iter::repeat_n(f32::NAN, skipped));
         }
-        self.values.push_back((value.is_finite() && value >= 0.0).then_some(value));
+        #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
+        let single = value as f32;
+        make_room(&mut self.values);
+        self.values.push_back(if single.is_finite() && single >= 0.0 { single } else { f32::NAN });
         while self.values.len() > self.limit {
             self.values.pop_front();
             self.start_us += self.step_us;
@@ -90,7 +105,7 @@ impl History {
     #[must_use]
     pub fn at(&self, start_us: i64) -> Option<f64> {
         let index = (start_us - self.start_us).div_euclid(self.step_us);
-        usize::try_from(index).ok().and_then(|index| self.values.get(index).copied().flatten())
+        usize::try_from(index).ok().and_then(|index| known(*self.values.get(index)?))
     }
 
     /// Starts and values of the last `steps` steps, in order.
@@ -100,7 +115,7 @@ impl History {
         self.values
             .range(skip..)
             .enumerate()
-            .map(move |(k, value)| (first_us + self.step_us * i64::try_from(k).unwrap_or(0), *value))
+            .map(move |(k, value)| (first_us + self.step_us * i64::try_from(k).unwrap_or(0), known(*value)))
     }
 
     /// How many of the last `steps` steps are gaps.

@@ -125,6 +125,7 @@ fn forecasts(task: &Task) -> anyhow::Result<Vec<(&'static str, Vec<f64>)>> {
     let config = EngineConfig { step_us: HOUR_US, horizon_steps: HORIZON, ..EngineConfig::default() };
     let levels = config.levels.clone();
     let mut engine = Engine::try_new(config).with_context(|| task.name.clone())?;
+    engine.keep_last_forecasts();
     let steps = i64::try_from(task.known.len())?;
     for (value, step) in task.known.iter().zip(0..) {
         engine.observe(ORIGIN_US + (step - steps) * HOUR_US, *value);

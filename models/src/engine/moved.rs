@@ -100,7 +100,7 @@ impl Engine {
             book: EventBook::default(),
             tracks: tracks.map(Track::without_training).collect(),
             blend: Blend::default(),
-            last: Vec::new(),
+            last: None,
             is_fixed: self.is_fixed,
             seen_steps: 0,
             outcomes: 0,
