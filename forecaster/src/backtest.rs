@@ -4,7 +4,7 @@
 mod spikes;
 
 use headroom_models::score::{Sums, at_level, seasonal_scale};
-use headroom_models::{Abstention, Engine, EngineConfig, Family, ForecastSet, KnownEvent, ModelError};
+use headroom_models::{Abstention, Engine, EngineConfig, Family, ForecastSet, KnownEvent, ModelError, Shared};
 use headroom_proto::WorkloadId;
 use headroom_proto::v1::Signal;
 use serde::{Deserialize, Serialize};
@@ -102,9 +102,37 @@ pub fn means(workloads: &[&[ModelScores]]) -> Vec<ModelScores> {
 /// Name of the engine as it is served, champion and challengers together.
 pub const SERVED: &str = "headroom";
 
+/// The trees that the workloads of a forecaster would have shared while it read these series, each with its name and
+/// what it would have been told of events: what grew when, from the rows that had come by then.
+///
+/// # Errors
+/// When a setting is out of range.
+pub fn shared_trees(
+    all: &[(&WorkloadId, Series<'_>, &[KnownEvent])],
+    config: &EngineConfig,
+) -> Result<Shared, ModelError> {
+    let (mut trees, mut engines, mut steps) = (Shared::keeping_all(), Vec::new(), Vec::new());
+    for (place, (workload, series, events)) in all.iter().enumerate() {
+        let config = EngineConfig { step_us: series.step_us, ..config.clone() };
+        let mut engine = Engine::gathering(config, workload.as_str())?;
+        events.iter().for_each(|event| engine.signal(event.clone()));
+        engines.push(engine);
+        let starts = (0..).map(|step: i64| series.start_us + step * series.step_us);
+        let known = starts.zip(series.values).filter(|(_, value)| !value.is_nan());
+        steps.extend(known.map(|(start_us, value)| (start_us, place, *value)));
+    }
+    steps.sort_by_key(|(start_us, place, _)| (*start_us, *place));
+    for (start_us, place, value) in steps {
+        if let Some(engine) = engines.get_mut(place) {
+            trees.observe(engine, start_us, value);
+        }
+    }
+    Ok(trees)
+}
+
 /// Runs the engine over a series and scores what it serves, and beside it each family of models at full hours. `observer`
 /// sees every forecast or abstention of the served engine, in order, with its origin. Origins from `score_from_us` on
-/// count.
+/// count. `trees` are those of [`shared_trees`], when there are several workloads.
 ///
 /// # Errors
 /// When a setting is out of range or the series does not fit the step.
@@ -113,14 +141,16 @@ pub fn rolling(
     events: &[KnownEvent],
     config: &EngineConfig,
     score_from_us: i64,
+    trees: Option<&Shared>,
     observer: impl FnMut(i64, Result<&ForecastSet, &Abstention>),
 ) -> Result<Vec<ModelScores>, ModelError> {
     let engine = Engine::try_new(EngineConfig { step_us: series.step_us, ..config.clone() })?;
+    let engine = if trees.is_some() { engine.borrowing_trees() } else { engine };
     if series.start_us.rem_euclid(series.step_us) != 0 {
         let problem = format!("{} is not a multiple of the step", series.start_us);
         return Err(ModelError::Setting { setting: "start_us", problem });
     }
-    Ok(Judge::new(series, events, &engine, score_from_us).run(engine, observer))
+    Ok(Judge::new(series, events, &engine, score_from_us).run(engine, trees, observer))
 }
 
 /// The series, and what a forecast of it is scored by.
@@ -153,6 +183,7 @@ impl<'a> Judge<'a> {
     fn run(
         &self,
         mut engine: Engine,
+        trees: Option<&Shared>,
         mut observer: impl FnMut(i64, Result<&ForecastSet, &Abstention>),
     ) -> Vec<ModelScores> {
         self.events.iter().for_each(|event| engine.signal(event.clone()));
@@ -161,6 +192,9 @@ impl<'a> Judge<'a> {
         for (step, value) in self.series.values.iter().enumerate().filter(|(_, value)| !value.is_nan()) {
             let start_us = self.series.start_us + self.series.step_us * i64::try_from(step).unwrap_or(i64::MAX);
             engine.observe(start_us, *value);
+            if let Some(trees) = trees {
+                trees.lend(&mut engine);
+            }
             let origin_us = start_us + self.series.step_us;
             let forecast = engine.forecast();
             observer(origin_us, forecast.as_ref());

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use headroom_ingest_broker::{Received, Record};
-use headroom_models::{Engine, LiftOf, OutcomeFeedback, Profile};
+use headroom_models::{Engine, LiftOf, OutcomeFeedback, Profile, Shared};
 use headroom_proto::topics::Topic;
 use headroom_proto::v1::{Forecast, ListLiftsRequest, Model, Outcome, SignalLift};
 use headroom_proto::{EventTime, WorkloadId, headers, signal};
@@ -28,6 +28,8 @@ pub(crate) struct State {
     pub(crate) published: BTreeMap<String, i64>,
     signals: SignalBook,
     workloads: BTreeMap<String, Workload>,
+    /// The trees of all workloads.
+    trees: Shared,
     /// The week of those with history enough, and the day on which it was last looked at.
     pool: Option<(i64, Option<Profile>)>,
 }
@@ -78,7 +80,9 @@ pub(crate) struct Learners {
 }
 
 impl Learners {
-    pub(crate) fn new(config: Arc<ForecasterConfig>, engine: Engine, state: State) -> Self {
+    pub(crate) fn new(config: Arc<ForecasterConfig>, engine: Engine, mut state: State) -> Self {
+        // A state on disk holds them once.
+        state.workloads.values_mut().for_each(|workload| workload.borrow_from(&state.trees));
         Self { config, engine, state, adopted: BTreeMap::new(), limit_logged: false }
     }
 
@@ -208,6 +212,7 @@ impl Learners {
                 return Fate::BeyondLimit;
             }
             let engine = self.adopted.get(&window.workload).unwrap_or(&self.engine).clone();
+            let engine = engine.sharing_trees(&window.workload);
             let workload = Workload::new(engine, self.state.signals.events_for(&id));
             self.state.workloads.insert(window.workload.clone(), workload);
         }
@@ -221,7 +226,7 @@ impl Learners {
         let published_us = self.state.published.get(&window.workload).copied();
         let is_new = |at_us: i64| published_us.is_none_or(|published_us| at_us > published_us);
         let forecasts = self.config.forecast_from.is_none_or(|from| window.end_us >= from.micros());
-        let models = workload.observe(&window, lineage, &self.state.positions);
+        let models = workload.observe(&window, lineage, &self.state.positions, &mut self.state.trees);
         if workload.origin_us() != Some(window.end_us) {
             return Fate::Stale;
         }
@@ -251,9 +256,11 @@ impl Learners {
 }
 
 impl State {
-    /// The engine of a workload.
-    pub(crate) fn engine(&self, workload: &str) -> Option<&Engine> {
-        self.workloads.get(workload).map(Workload::engine)
+    /// The engine of a workload, with the trees that it borrows.
+    pub(crate) fn engine(&self, workload: &str) -> Option<Engine> {
+        let mut engine = self.workloads.get(workload)?.engine().clone();
+        self.trees.lend(&mut engine);
+        Some(engine)
     }
 
     /// Pools the weeks of the workloads anew, once a day of event time.

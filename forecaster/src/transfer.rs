@@ -51,7 +51,7 @@ pub fn export(
     match SnapshotFolder::new(state_dir.to_owned(), fingerprint(config)?).read() {
         Found::State(state) => {
             let engine = state.engine(workload).ok_or_else(|| refused(format!("no workload `{workload}`")))?;
-            encode(engine, from)
+            encode(&engine, from)
         }
         Found::Nothing => Err(refused("no forecaster has kept its state here".to_owned())),
         Found::Refused(reason) => Err(refused(reason)),
@@ -122,7 +122,7 @@ mod tests {
         let mut home = learners(&config());
         handle(&mut home, Vec::new(), window_records(&rows, 1), 0);
         let folder = tempfile::tempdir().expect("a folder");
-        let bytes = encode(home.state().engine("shop").expect("known"), "home").expect("writes");
+        let bytes = encode(&home.state().engine("shop").expect("known"), "home").expect("writes");
         std::fs::write(folder.path().join("shop.model"), &bytes).expect("writes");
         let settings = config();
         let engine = Engine::try_new(settings.engine().expect("legal")).expect("legal");

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use headroom_models::{Abstention, Engine, ForecastSet, KnownEvent, LiftOf, Note, OutcomeFeedback, Profile, Verdict};
+use headroom_models::{
+    Abstention, Engine, ForecastSet, KnownEvent, LiftOf, Note, OutcomeFeedback, Profile, Shared, Verdict,
+};
 use headroom_proto::v1::{self, Forecast, Mark, MarkKind, Model, SignalUse};
 use serde::{Deserialize, Serialize};
 
@@ -40,6 +42,11 @@ impl Workload {
         &self.engine
     }
 
+    /// Borrows the newest trees that its next forecast may rest on.
+    pub(crate) fn borrow_from(&mut self, trees: &Shared) {
+        trees.lend(&mut self.engine);
+    }
+
     /// The end of the last window that was observed.
     pub(crate) fn origin_us(&self) -> Option<i64> {
         self.engine.origin_us()
@@ -65,11 +72,12 @@ impl Workload {
         window: &TargetWindow,
         lineage: &Lineage<'_>,
         positions: &Positions,
+        trees: &mut Shared,
     ) -> Vec<Model> {
         let before_us = self.engine.origin_us().unwrap_or(window.start_us);
         self.incomplete = (self.incomplete << 1) | u32::from(!window.complete);
         let mut records = Vec::new();
-        for note in self.engine.observe(window.start_us, window.value) {
+        for note in trees.observe(&mut self.engine, window.start_us, window.value) {
             match note {
                 Note::Refitted(card) => {
                     let model = lineage.trained(&window.workload, card, positions);

@@ -85,8 +85,8 @@ impl Track {
     }
 
     /// The same without the rows it was trained on and the forecasts that wait for their values.
-    pub(crate) fn without_training(&self) -> Self {
-        let fitted = self.fitted.as_ref().map(Fitted::without_training);
+    pub(crate) fn without_training(&self, is_alone: bool) -> Self {
+        let fitted = self.fitted.as_ref().map(|fitted| fitted.without_training(is_alone));
         Self {
             family: self.family,
             fitted,
@@ -102,13 +102,17 @@ impl Track {
         }
     }
 
-    /// Forecasts the horizon behind the end of the history, with the events known then.
+    /// Forecasts the horizon behind the end of the history, with the events known then; nothing as long as it is not fitted
+    /// or waits for trees.
     pub(crate) fn forecast(&mut self, history: &History, book: &EventBook, config: &EngineConfig) -> Option<Path> {
         let fitted = self.fitted.as_ref()?;
         let (origin_us, steps) = (history.end_us(), config.horizon_steps);
         let until_us = origin_us + config.step_us * i64::try_from(steps).ok()?;
         let events = book.known(origin_us, origin_us - EVENTS_BACK_US, until_us);
         let centres = fitted.predict(history, &events, steps);
+        if centres.medians.is_empty() {
+            return None;
+        }
         let flag = |k: i64| events.iter().any(|event| event.flags(origin_us + k * config.step_us, config.step_us));
         let event_steps: Vec<bool> = (0..).take(steps).map(flag).collect();
         Some(self.settle(origin_us, centres, event_steps, config))

@@ -12,6 +12,7 @@ use crate::{EngineConfig, History, KnownEvent, ModelError};
 mod lift;
 mod moved;
 mod pooled;
+mod sharing;
 #[cfg(test)]
 mod testing;
 mod unlike;
@@ -19,6 +20,8 @@ mod unlike;
 pub use lift::{Lift, LiftOf, LiftRange, PastLift, SignalLift};
 pub use moved::{Gap, Moved};
 pub use pooled::Profile;
+use sharing::Sharing;
+pub(crate) use sharing::is_wanted;
 
 const HOUR_US: i64 = 3_600_000_000;
 /// Gaps among the last dozen steps above which no forecast is made.
@@ -163,6 +166,8 @@ pub struct Engine {
     surprise: f64,
     /// Of models that were learned elsewhere, as long as there are none of its own.
     moved: Option<Moved>,
+    /// With others, when it does not grow trees of its own.
+    sharing: Option<Sharing>,
 }
 
 impl Engine {
@@ -183,6 +188,7 @@ impl Engine {
             outcomes: 0,
             surprise: 0.0,
             moved: None,
+            sharing: None,
             config,
         })
     }
@@ -240,6 +246,7 @@ impl Engine {
         if self.length_us() >= self.config.min_history_us {
             self.stand_alone();
             self.refit(&mut notes);
+            self.gather(&mut notes);
             self.promote(&mut notes);
         }
         notes
@@ -398,10 +405,8 @@ impl Engine {
         );
         let is_worse = self.tracks.first().and_then(Track::worsening).is_some_and(|w| w > self.config.accuracy_factor);
         for place in 0..self.tracks.len() {
-            let ridge = |family| self.tracks.iter().find(|track| track.family == family)?.fitted.clone();
-            let bases = self.tracks.get(place).filter(|track| track.family == Family::Boosted);
-            let (short, long) =
-                bases.map(|_| (ridge(Family::RidgeEvents), ridge(Family::RidgeLong))).unwrap_or_default();
+            let is_boosted = self.tracks.get(place).is_some_and(|track| track.family == Family::Boosted);
+            let base = if is_boosted { self.base() } else { None };
             let Some(track) = self.tracks.get_mut(place) else { continue };
             if now_us - self.history.start_us() < track.family.min_history_us(self.config.step_us) {
                 continue;
@@ -423,8 +428,8 @@ impl Engine {
                 book: &self.book,
                 horizon_steps: self.config.horizon_steps,
                 shares: &shares,
-                short: short.as_ref(),
-                long: long.as_ref(),
+                base: base.as_ref(),
+                borrows_trees: self.sharing.is_some(),
             };
             let events = self.book.known(now_us, self.history.start_us(), now_us);
             track.fitted_at_us = now_us;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::calibration::Centres;
 use crate::ensemble::Shares;
 use crate::event::{EventBook, KnownEvent};
-use crate::learned::Learned;
+use crate::learned::{Base, Learned};
 use crate::mstl::Mstl;
 use crate::ridge::{Memory, Ridge};
 use crate::seasonal_naive::SeasonalNaive;
@@ -115,7 +115,7 @@ impl Family {
     /// # Errors
     /// When the history is too short or has nothing but gaps.
     pub(crate) fn fit(self, training: &Training<'_>, previous: Option<&Fitted>) -> Result<Fitted, ModelError> {
-        let Training { history, book, horizon_steps, shares, short, long } = *training;
+        let Training { history, book, horizon_steps, shares, base, borrows_trees } = *training;
         let now_us = history.end_us();
         // Only what a fit can rest on, or what it will be asked for, needs a column.
         let known = || book.known(now_us, history.start_us(), now_us + EVENTS_AHEAD_US);
@@ -130,14 +130,14 @@ impl Family {
                     Fitted::Learned(learned) => Some(&**learned),
                     Fitted::Ridge(_) | Fitted::SeasonalNaive(_) | Fitted::Mstl(_) | Fitted::Ensemble(_) => None,
                 });
-                let ridge = |fitted: Option<&Fitted>| match fitted {
-                    Some(Fitted::Ridge(ridge)) => Some(ridge.clone()),
-                    _ => None,
-                };
-                let (Some(short), long) = (ridge(short), ridge(long)) else {
+                let Some(base) = base.cloned() else {
                     return Err(ModelError::Fit { family: "boosted", problem: "no ridge to learn on".to_owned() });
                 };
-                Fitted::Learned(Box::new(Learned::fit(history, book, horizon_steps, (short, long), previous)?))
+                Fitted::Learned(Box::new(if borrows_trees {
+                    Learned::borrowing(base, previous)
+                } else {
+                    Learned::fit(history, book, horizon_steps, base, previous)?
+                }))
             }
         })
     }
@@ -151,9 +151,10 @@ pub(crate) struct Training<'a> {
     pub(crate) horizon_steps: usize,
     /// What each family counts for by now.
     pub(crate) shares: &'a Shares,
-    /// The newest ridges, which trees are grown on.
-    pub(crate) short: Option<&'a Fitted>,
-    pub(crate) long: Option<&'a Fitted>,
+    /// The newest ridges, which trees correct.
+    pub(crate) base: Option<&'a Base>,
+    /// Are trees lent, rather than grown?
+    pub(crate) borrows_trees: bool,
 }
 
 impl Fitted {
@@ -169,10 +170,10 @@ impl Fitted {
         }
     }
 
-    /// What a forecast needs of it.
-    pub(crate) fn without_training(&self) -> Self {
+    /// What a forecast needs of it; borrowed trees with it when it is to be alone.
+    pub(crate) fn without_training(&self, is_alone: bool) -> Self {
         match self {
-            Self::Learned(model) => Self::Learned(Box::new(model.without_training())),
+            Self::Learned(model) => Self::Learned(Box::new(model.without_training(is_alone))),
             Self::Ridge(_) | Self::SeasonalNaive(_) | Self::Mstl(_) | Self::Ensemble(_) => self.clone(),
         }
     }

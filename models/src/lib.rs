@@ -19,6 +19,7 @@ mod scales;
 pub mod score;
 mod season;
 mod seasonal_naive;
+mod shared;
 
 pub use champion::MaturedScore;
 pub use config::EngineConfig;
@@ -30,3 +31,4 @@ pub use error::ModelError;
 pub use event::KnownEvent;
 pub use family::{Family, Model};
 pub use history::History;
+pub use shared::Shared;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use headroom_forecaster::backtest as rolling;
 use headroom_ingest::collect::trace::{Entry, TraceColumns, TraceReader};
 use headroom_proto::{EventTime, Span, WorkloadId};
 
@@ -24,6 +25,11 @@ pub(crate) struct Series {
 }
 
 impl Series {
+    /// As the forecaster takes it.
+    pub(crate) fn regular(&self) -> rolling::Series<'_> {
+        rolling::Series { start_us: self.start.micros(), step_us: self.step.micros(), values: &self.loads }
+    }
+
     /// Start of the step of that index.
     pub(crate) fn time(&self, index: usize) -> EventTime {
         self.start + self.step.times(i64::try_from(index).unwrap_or(i64::MAX))

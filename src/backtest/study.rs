@@ -2,13 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use headroom_actuator_decide::PlannerConfig;
 use headroom_actuator_decide::simulation::PolicyResult;
 use headroom_forecaster::ForecasterConfig;
 use headroom_forecaster::backtest::{self, ModelScores};
-use headroom_models::{Abstention, EngineConfig, ForecastSet, KnownEvent, Verdict as ModelVerdict};
+use headroom_models::{Abstention, EngineConfig, ForecastSet, KnownEvent, ModelError, Shared, Verdict as ModelVerdict};
 use headroom_proto::v1::{Signal, Verdict};
 use headroom_proto::{EventTime, Span};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -48,16 +49,17 @@ pub(super) fn study(args: &BacktestArgs, series: &[Series], signals: &[Signal]) 
     let plans = series.iter().map(|one| Plan::new(args, one, &engine)).collect::<anyhow::Result<Vec<Plan<'_>>>>()?;
     let bar = progress_bar(series.iter().map(|one| one.loads.len() as u64).sum());
     let found_before = AtomicUsize::new(0);
+    let together = Together::new(&plans, signals, &engine);
     let work = |plan: &Plan<'_>| {
         let events = backtest::events_for(signals, &plan.series.workload);
         let workload = plan.series.workload.as_str();
-        let fingerprint = plan.fingerprint(args, &engine, &events, origins.as_ref());
+        let fingerprint = plan.fingerprint(args, &engine, &events, origins.as_ref()) ^ together.fingerprint;
         if let Some(done) = results.as_ref().and_then(|results| results.read(workload, fingerprint)) {
             found_before.fetch_add(1, Ordering::Relaxed);
             bar.inc(plan.series.loads.len() as u64);
             return Ok(done);
         }
-        let done = plan.run(args, &engine, &events, origins.as_ref(), &bar)?;
+        let done = plan.run(args, (&engine, together.trees()?), &events, origins.as_ref(), &bar)?;
         if let Some(results) = &results {
             results.write(workload, fingerprint, &done)?;
         }
@@ -75,6 +77,43 @@ pub(super) fn study(args: &BacktestArgs, series: &[Series], signals: &[Signal]) 
         findings.premises.insert(0, format!("{found_before} of {} workloads were done before", workloads.len()));
     }
     Ok(Study { findings, workloads })
+}
+
+/// What workloads have in common: the trees that they share, as in a forecaster.
+struct Together<'a> {
+    workloads: Vec<(&'a Series, Vec<KnownEvent>)>,
+    engine: &'a EngineConfig,
+    /// Of all workloads; 0 of one that is alone.
+    fingerprint: u64,
+    trees: OnceLock<Result<Shared, ModelError>>,
+}
+
+impl<'a> Together<'a> {
+    fn new(plans: &[Plan<'a>], signals: &[Signal], engine: &'a EngineConfig) -> Self {
+        let of = |plan: &Plan<'a>| (plan.series, backtest::events_for(signals, &plan.series.workload));
+        let workloads: Vec<_> = plans.iter().map(of).collect();
+        let fingerprint = if workloads.len() > 1 { results::hash(&format!("{workloads:?}")) } else { 0 };
+        Self { workloads, engine, fingerprint, trees: OnceLock::new() }
+    }
+
+    /// Grown when they are first asked for: a study that was done before needs none.
+    fn trees(&self) -> anyhow::Result<Option<&Shared>> {
+        if self.workloads.len() < 2 {
+            return Ok(None);
+        }
+        let grow = || {
+            let all: Vec<_> = self
+                .workloads
+                .iter()
+                .map(|(series, events)| (&series.workload, series.regular(), events.as_slice()))
+                .collect();
+            backtest::shared_trees(&all, self.engine)
+        };
+        match self.trees.get_or_init(grow) {
+            Ok(trees) => Ok(Some(trees)),
+            Err(error) => anyhow::bail!("{error}"),
+        }
+    }
 }
 
 /// The findings over all workloads: policies add up, of models with several workloads also the mean.
@@ -179,7 +218,7 @@ impl<'a> Plan<'a> {
     fn run(
         &self,
         args: &BacktestArgs,
-        engine: &EngineConfig,
+        engine: (&EngineConfig, Option<&Shared>),
         events: &[KnownEvent],
         origins: Option<&BTreeSet<i64>>,
         bar: &ProgressBar,
@@ -211,7 +250,7 @@ impl<'a> Plan<'a> {
 
     fn forecast(
         &self,
-        engine: &EngineConfig,
+        (engine, trees): (&EngineConfig, Option<&Shared>),
         events: &[KnownEvent],
         bar: &ProgressBar,
         mut made_one: impl FnMut(&ForecastSet),
@@ -223,8 +262,6 @@ impl<'a> Plan<'a> {
         let lead_steps = usize::try_from(self.planner.lead_time.steps(series.step)).unwrap_or(0);
         let mut band = [vec![f64::NAN; scored], vec![f64::NAN; scored], vec![f64::NAN; scored]];
         let score_from_us = series.time(self.scored_from).micros();
-        let regular =
-            backtest::Series { start_us: series.start.micros(), step_us: series.step.micros(), values: &series.loads };
         let observer = |origin_us: i64, made: Result<&ForecastSet, &Abstention>| {
             bar.inc(1);
             if origin_us < score_from_us {
@@ -242,7 +279,7 @@ impl<'a> Plan<'a> {
                 }
             }
         };
-        let scores = backtest::rolling(regular, events, engine, score_from_us, observer)?;
+        let scores = backtest::rolling(series.regular(), events, engine, score_from_us, trees, observer)?;
         Ok(Forecast { scores, forecasts, band })
     }
 

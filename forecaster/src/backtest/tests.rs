@@ -44,7 +44,7 @@ fn every_origin_is_seen_and_every_model_is_scored() {
     let series = Series { start_us: 0, step_us: HOUR_US, values: &values };
     let mut origins = Vec::new();
     let mut forecasts = 0;
-    let scores = rolling(series, &sales, &config(), 20 * DAY_US, |origin_us, forecast| {
+    let scores = rolling(series, &sales, &config(), 20 * DAY_US, None, |origin_us, forecast| {
         origins.push(origin_us);
         forecasts += i32::from(forecast.is_ok_and(|set| set.origin_us == origin_us && set.values.len() == 240));
     });
@@ -81,11 +81,11 @@ fn what_cannot_be_run_is_refused_and_a_short_history_has_no_scores() {
     let values = values(3, &[]);
     let series = Series { start_us: 0, step_us: HOUR_US, values: &values };
     let odd = Series { start_us: 1, ..series };
-    assert!(rolling(odd, &[], &config(), 0, |_, _| ()).is_err());
+    assert!(rolling(odd, &[], &config(), 0, None, |_, _| ()).is_err());
     let illegal = EngineConfig { levels: Vec::new(), ..config() };
-    assert!(rolling(series, &[], &illegal, 0, |_, _| ()).is_err());
+    assert!(rolling(series, &[], &illegal, 0, None, |_, _| ()).is_err());
     let mut abstentions = 0;
-    let scores = rolling(series, &[], &config(), 0, |_, forecast| abstentions += i32::from(forecast.is_err()));
+    let scores = rolling(series, &[], &config(), 0, None, |_, forecast| abstentions += i32::from(forecast.is_err()));
     assert_eq!(abstentions, 72);
     assert_eq!(scores.expect("legal")[0], ModelScores { model: SERVED.to_owned(), ..ModelScores::default() });
 }

@@ -223,6 +223,9 @@ impl Engine {
             }
             let fitted = self.tracks.iter().find(|track| track.family == *family)?.fitted.as_ref()?;
             let centres = fitted.predict(&history, &acting, steps);
+            if centres.medians.is_empty() {
+                continue;
+            }
             logs.iter_mut().zip(&centres.medians).for_each(|(sum, median)| *sum += share * median);
             weight += share;
         }

@@ -90,6 +90,16 @@ impl Engine {
     /// any engine is, and stands on models of its own once there is history enough.
     #[must_use]
     pub fn artefact(&self, from: &str) -> Self {
+        self.learned(from, true)
+    }
+
+    /// The same, without the trees that it shares with others.
+    #[must_use]
+    pub fn artefact_beside_trees(&self, from: &str) -> Self {
+        self.learned(from, false)
+    }
+
+    fn learned(&self, from: &str, is_alone: bool) -> Self {
         let served = |family: Family| family == Family::Ensemble || family.prior().is_some();
         let tracks = self.tracks.iter().filter(|track| served(track.family));
         let home = self.tracks.iter().find(|track| track.family == Family::Ensemble);
@@ -98,7 +108,7 @@ impl Engine {
             config: self.config.clone(),
             history: History::new(self.config.step_us, self.config.history_steps),
             book: EventBook::default(),
-            tracks: tracks.map(Track::without_training).collect(),
+            tracks: tracks.map(|track| track.without_training(is_alone)).collect(),
             blend: Blend::default(),
             last: None,
             is_fixed: self.is_fixed,
@@ -106,6 +116,7 @@ impl Engine {
             outcomes: 0,
             surprise: 0.0,
             moved: Some(Moved { from: from.to_owned(), home_wql, here: Sums::default(), hours: 0 }),
+            sharing: None,
         }
     }
 

@@ -9,8 +9,10 @@ const DAY_US: i64 = 86_400_000_000;
 const HOUR_US: i64 = 3_600_000_000;
 /// History that is looked at: four weeks before a step of a long horizon, and a few days for gaps.
 pub(super) const BACK_US: i64 = 45 * DAY_US;
-/// Columns of a row.
-pub(super) const COLUMNS: usize = 25;
+/// Columns of a row: what an origin tells, and behind it what the workload is like.
+pub(super) const COLUMNS: usize = OF_ORIGIN + OF_WORKLOAD;
+pub(super) const OF_ORIGIN: usize = 25;
+const OF_WORKLOAD: usize = 4;
 /// Those that tell of the load: beyond the range that was seen, trees only guess.
 pub(super) const OF_LOAD: std::ops::Range<usize> = 4..16;
 /// How long before its start and behind its end a signal is told of.
@@ -31,6 +33,7 @@ pub(super) struct Frame<'a> {
     level_day: f64,
     level_week: f64,
     last_hour: f64,
+    workload: [f64; OF_WORKLOAD],
 }
 
 impl<'a> Frame<'a> {
@@ -56,6 +59,7 @@ impl<'a> Frame<'a> {
             level_day: mean(DAY_US),
             level_week: mean(7 * DAY_US),
             last_hour: self::mean(history, hour, 0) - self::mean(history, hour, per_day),
+            workload: of_workload(history, per_day),
         }
     }
 
@@ -64,9 +68,9 @@ impl<'a> Frame<'a> {
         self.path.full(step)
     }
 
-    /// The columns of one step, appended.
+    /// The columns of one step.
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "hours and days")]
-    pub(super) fn push_row(&self, step: usize, row: &mut Vec<f32>) {
+    pub(super) fn row(&self, step: usize) -> [f32; COLUMNS] {
         let (origin_us, step_us) = (self.history.end_us(), self.history.step_us());
         let at_us = origin_us + step_us * i64::try_from(step).unwrap_or(0);
         let base = self.base(step);
@@ -102,8 +106,12 @@ impl<'a> Frame<'a> {
             self.ridge.response_at(&self.acting, day_us, step_us),
             self.ridge.response_at(&self.acting, week_us, step_us),
         ];
-        row.extend(numbers.map(|number| number as f32));
-        row.extend(self.of_signals(at_us, at_us + step_us).map(|number| number as f32));
+        let signals = self.of_signals(at_us, at_us + step_us);
+        let mut row = [f32::NAN; COLUMNS];
+        for (cell, number) in row.iter_mut().zip(numbers.iter().chain(&signals).chain(&self.workload)) {
+            *cell = *number as f32;
+        }
+        row
     }
 
     /// Of the signal that is nearest to the step, and how many are on.
@@ -133,6 +141,25 @@ impl<'a> Frame<'a> {
             kind_number(&nearest.kind),
         ]
     }
+}
+
+/// What the workload is like, from the last week: its mean, how far it swings, how rough it is from step to step, and how
+/// well it repeats the day before; all on the log scale, NaN where too little is known.
+fn of_workload(history: &History, per_day: usize) -> [f64; OF_WORKLOAD] {
+    let days = if per_day > 1 { 7 } else { 28 };
+    let logs: Vec<f64> = history.last(days * per_day + per_day).map(|(_, value)| value.map_or(f64::NAN, log)).collect();
+    let apart = |steps: usize| {
+        let pairs = logs.iter().zip(logs.iter().skip(steps)).map(|(before, after)| (after - before).abs());
+        mean_of(pairs)
+    };
+    let mean = mean_of(logs.iter().copied());
+    let swing = mean_of(logs.iter().map(|log| (log - mean).powi(2))).sqrt();
+    [mean, swing, apart(1), apart(if per_day > 1 { per_day } else { 7 })]
+}
+
+fn mean_of(values: impl Iterator<Item = f64>) -> f64 {
+    let (sum, count) = values.filter(|value| !value.is_nan()).fold((0.0, 0.0), |(s, n), value| (s + value, n + 1.0));
+    sum / count
 }
 
 /// The kinds of signals, in an order of their own.
