@@ -27,6 +27,10 @@ pub struct ScoreView {
     pub scores: BTreeMap<String, f64>,
 }
 
+/// Model and score records of all workloads together, at the most: of many workloads fewer of each are kept.
+const ALL_MODELS: usize = 60_000;
+const ALL_SCORES: usize = 120_000;
+
 /// The newest of everything, for each workload, bounded.
 #[derive(Debug)]
 pub(crate) struct View {
@@ -57,11 +61,13 @@ impl View {
 
     /// Takes a model record in: a version of a model, or its scores.
     pub(crate) fn model(&mut self, model: Model) {
+        let share = |of: usize| of.div_ceil(self.workloads.len().max(1));
+        let (models, scores) = (self.kept_models.min(share(ALL_MODELS)), self.kept_scores.min(share(ALL_SCORES)));
         let workload = self.workloads.entry(model.workload.clone()).or_default();
         if model.reason == SCORED {
-            bounded_push(&mut workload.scores, lineage::score_view(model), self.kept_scores);
+            bounded_push(&mut workload.scores, lineage::score_view(model), scores);
         } else {
-            bounded_push(&mut workload.models, model, self.kept_models);
+            bounded_push(&mut workload.models, model, models);
         }
     }
 
@@ -92,7 +98,7 @@ fn bounded_push<T: PartialEq>(records: &mut VecDeque<T>, record: T, limit: usize
     if records.contains(&record) {
         return;
     }
-    if records.len() >= limit {
+    while records.len() >= limit.max(1) {
         records.pop_front();
     }
     records.push_back(record);

@@ -94,6 +94,13 @@ struct Rows {
     in_event: Vec<bool>,
 }
 
+/// The lower triangle, row by row, and the right-hand side.
+#[derive(Clone)]
+struct NormalEquations {
+    normal: Vec<f64>,
+    right: Vec<f64>,
+}
+
 impl Ridge {
     pub(crate) fn fit(history: &History, events: &[&KnownEvent], memory: Memory) -> Result<Self, ModelError> {
         let from_us = history.start_us().max(history.end_us().saturating_sub(memory.reach_us()));
@@ -275,8 +282,12 @@ impl Rows {
         let size = knots + self.width;
         let mut huber = vec![1.0; self.targets.len()];
         let mut coefficients = vec![0.0; size];
+        let mut sums = NormalEquations { normal: vec![0.0; size * size], right: vec![0.0; size] };
+        let mut counted = vec![0.0; self.targets.len()];
         for _ in 0..PASSES {
-            let (mut normal, mut right) = self.normal_equations(&huber);
+            // Of most rows the weight stays: only the others are counted again.
+            self.count(&mut sums, &huber, &counted);
+            let NormalEquations { mut normal, mut right } = sums.clone();
             for knot in 1..knots {
                 let [low, high] = self.gap(knot - 1);
                 let penalty = LEVEL_PENALTY * day_rows / (high - low);
@@ -303,7 +314,7 @@ impl Rows {
                 *cell(&mut normal, size, k, k) += 1e-6;
             }
             coefficients = solved(size, &normal, right, memory.family())?;
-            huber = self.huber_weights(&coefficients);
+            counted = std::mem::replace(&mut huber, self.huber_weights(&coefficients));
         }
         Ok(coefficients)
     }
@@ -314,16 +325,17 @@ impl Rows {
         [at(knot), at(knot + 1)]
     }
 
-    /// The lower triangle, row by row, and the right-hand side.
-    fn normal_equations(&self, huber: &[f64]) -> (Vec<f64>, Vec<f64>) {
+    /// Adds what rows weigh more, or less, than was counted.
+    fn count(&self, NormalEquations { normal, right }: &mut NormalEquations, huber: &[f64], counted: &[f64]) {
         let knots = self.knots.len();
         let size = knots + self.width;
-        let mut normal = vec![0.0; size * size];
-        let mut right = vec![0.0; size];
         let rows =
             self.level.iter().zip(self.dense.chunks_exact(self.width)).zip(self.targets.iter().zip(&self.weights));
-        for (((level, dense), (target, weight)), huber) in rows.zip(huber) {
-            let weight = weight * huber;
+        for (((level, dense), (target, weight)), (huber, counted)) in rows.zip(huber.iter().zip(counted)) {
+            let weight = weight * (huber - counted);
+            if weight == 0.0 {
+                continue;
+            }
             let (knot, part) = *level;
             let cells = [(knot, 1.0 - part), (knot + 1, part)];
             for (at, value) in cells {
@@ -331,9 +343,9 @@ impl Rows {
                     *right += weight * value * target;
                 }
             }
-            *cell(&mut normal, size, knot, knot) += weight * (1.0 - part) * (1.0 - part);
-            *cell(&mut normal, size, knot + 1, knot) += weight * part * (1.0 - part);
-            *cell(&mut normal, size, knot + 1, knot + 1) += weight * part * part;
+            *cell(normal, size, knot, knot) += weight * (1.0 - part) * (1.0 - part);
+            *cell(normal, size, knot + 1, knot) += weight * part * (1.0 - part);
+            *cell(normal, size, knot + 1, knot + 1) += weight * part * part;
             for (column, value) in dense.iter().enumerate() {
                 let weighted = weight * value;
                 if weighted == 0.0 {
@@ -355,7 +367,6 @@ impl Rows {
                 }
             }
         }
-        (normal, right)
     }
 
     fn huber_weights(&self, coefficients: &[f64]) -> Vec<f64> {

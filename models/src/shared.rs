@@ -57,11 +57,21 @@ impl Shared {
         Self { keeps_all: true, ..Self::default() }
     }
 
-    /// Takes a closed step in, as [`Engine::observe`] does, for an engine that shares trees: takes the rows that it gives,
-    /// grows the trees when it is time, and lends them.
+    /// Takes a closed step in, as [`Engine::observe`] does, for an engine that shares trees.
     pub fn observe(&mut self, engine: &mut Engine, start_us: i64, value: f64) -> Vec<Note> {
-        engine.thin(self.thinned);
+        self.ready(engine);
         let notes = engine.observe(start_us, value);
+        self.collect(engine);
+        notes
+    }
+
+    /// Before an engine takes a step in: tells it which rows are wanted.
+    pub fn ready(&self, engine: &mut Engine) {
+        engine.thin(self.thinned);
+    }
+
+    /// Behind a step: takes the rows that the engine gives, grows the trees when it is time, and lends them.
+    pub fn collect(&mut self, engine: &mut Engine) {
         if let Some(workload) = engine.gives_rows_of() {
             let rows = engine.take_rows();
             if !rows.is_empty() {
@@ -70,7 +80,6 @@ impl Shared {
             }
         }
         self.lend(engine);
-        notes
     }
 
     /// Lends the newest trees that were grown before the engine's next forecast.

@@ -2,18 +2,20 @@
 //! large what was learned is.
 //!
 //! The workloads are made up: 60 days of five minutes with a rhythm of the day and the week, noise, and a campaign every
-//! fourth day. Each engine is given its history at once, fitted from nothing, lets a forecast of 48 hours be taken from it, and is
-//! fitted again after six hours more, as it is when it runs. Fewer than all workloads may be run: totals are then
-//! extrapolated, and said to be. Times are of the processor, so that what else runs on the machine does not count.
+//! fourth day. Each engine is given its history at once, fitted from nothing, shares the trees, lets a forecast of 48 hours be
+//! taken from it, is fitted again after six hours more, as it is when it runs, and then runs until as many forecasts wait for
+//! their values as ever will, for that takes memory. Fewer than all workloads may be run: totals are then extrapolated, and
+//! said to be; what all share counts once. Times are of the processor, so that what else runs on the machine does not count.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use headroom_models::{Engine, EngineConfig, KnownEvent};
+use headroom_models::{Engine, EngineConfig, KnownEvent, Shared};
 use serde::Deserialize;
 use tokio::time::Instant;
 
@@ -30,6 +32,8 @@ const HORIZON: usize = 576;
 const START_US: i64 = 1_672_617_600_000_000;
 /// An engine is fitted again after this long.
 const REFIT_US: i64 = 6 * HOUR_US;
+/// Forecasts are kept for scoring from origins so many steps apart.
+const KEPT_EVERY: i64 = 3;
 
 /// `headroom bench forecast`
 #[derive(Debug, Args)]
@@ -57,7 +61,10 @@ pub(crate) struct ForecastArgs {
 
 /// What one workload took.
 struct Took {
+    seed: u32,
     fit: Duration,
+    /// Growing the trees of all, when its rows made that due.
+    trees: Duration,
     forecast: Duration,
     refit: Duration,
     /// Error of the median, relative: intervals take their width from forecasts that have matured, and none has.
@@ -85,18 +92,23 @@ fn measure(args: &ForecastArgs) -> anyhow::Result<()> {
     say(format_args!("{} workloads with {} days of five minutes, on {threads} threads", run.len(), args.days));
     let before = resident_bytes();
     let watch = Watch::start();
-    let took = in_parallel(&run, threads, |seed| one(*seed, i64::from(args.days)))?;
+    let shared = Mutex::new(Shared::default());
+    let took = in_parallel(&run, threads, |seed| one(*seed, i64::from(args.days), &shared).map(Mutex::new))?;
+    in_parallel(&took, threads, |took| went_on(&mut locked(took), i64::from(args.days), &shared))?;
+    let took: Vec<Took> =
+        took.into_iter().map(|took| took.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
     let whole = watch.stop(0, 0);
     let held = resident_bytes().saturating_sub(before);
-    Table { args, took: &took, threads, held, peak: whole.peak_bytes }.print()?;
+    let shared = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
+    Table { args, took: &took, shared: &shared, threads, held, peak: whole.peak_bytes }.print()?;
     if let Some(python) = &args.python {
         peers(args, python)?;
     }
     Ok(())
 }
 
-/// Fits, forecasts and fits again.
-fn one(seed: u32, days: i64) -> anyhow::Result<Took> {
+/// Fits and forecasts.
+fn one(seed: u32, days: i64, shared: &Mutex<Shared>) -> anyhow::Result<Took> {
     let steps = days * DAY_STEPS;
     // Nothing is fitted before the history is whole.
     let config = EngineConfig {
@@ -106,27 +118,46 @@ fn one(seed: u32, days: i64) -> anyhow::Result<Took> {
         ..Default::default()
     };
     let levels = config.levels.clone();
-    let mut engine = Engine::try_new(config)?;
+    let mut engine = Engine::try_new(config)?.sharing_trees(&seed.to_string());
     events(days).into_iter().for_each(|event| engine.signal(event));
     for step in 0..steps - 1 {
         engine.observe(START_US + step * STEP_US, load(seed, step));
     }
+    locked(shared).ready(&mut engine);
     let mut began = Lap::start();
     engine.observe(START_US + (steps - 1) * STEP_US, load(seed, steps - 1));
     let fit = began.lap();
+    locked(shared).collect(&mut engine);
+    let trees = began.lap();
     let set = engine.forecast().map_err(|abstention| anyhow::anyhow!("{}", abstention.reason))?;
     let forecast = began.lap();
     let mut sums = headroom_models::score::Sums::default();
     for (step, row) in (steps..).zip(set.values.chunks_exact(levels.len())) {
         sums.add(&levels, row, load(seed, step));
     }
-    let due = REFIT_US / STEP_US;
-    for step in steps..steps + due - 1 {
-        engine.observe(START_US + step * STEP_US, load(seed, step));
+    Ok(Took { seed, fit, trees, forecast, refit: Duration::ZERO, loss: sums.wape(), engine })
+}
+
+/// Fits again, and goes on for as long as the horizon.
+fn went_on(took: &mut Took, days: i64, shared: &Mutex<Shared>) -> anyhow::Result<()> {
+    let (steps, engine) = (days * DAY_STEPS, &mut took.engine);
+    for step in steps..steps + i64::try_from(HORIZON)? {
+        locked(shared).ready(engine);
+        let mut began = Lap::start();
+        engine.observe(START_US + step * STEP_US, load(took.seed, step));
+        if step - steps + 1 == REFIT_US / STEP_US {
+            took.refit = began.lap();
+        }
+        locked(shared).collect(engine);
+        if (step + 1) % KEPT_EVERY == 0 {
+            engine.forecast().map_err(|abstention| anyhow::anyhow!("{}", abstention.reason))?;
+        }
     }
-    let mut began = Lap::start();
-    engine.observe(START_US + (steps + due - 1) * STEP_US, load(seed, steps + due - 1));
-    Ok(Took { fit, forecast, refit: began.lap(), loss: sums.wape(), engine })
+    Ok(())
+}
+
+fn locked<T>(of: &Mutex<T>) -> MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Processor time of this thread; of the wall clock where the system does not tell it.
@@ -192,6 +223,7 @@ fn events(days: i64) -> Vec<KnownEvent> {
 struct Table<'a> {
     args: &'a ForecastArgs,
     took: &'a [Took],
+    shared: &'a Shared,
     threads: NonZeroUsize,
     held: u64,
     peak: u64,
@@ -216,18 +248,28 @@ impl Table<'_> {
             let total = each * count(all) / count(threads);
             answer(format_args!("{name:<34} {:>14.1} {total:>24.0}", each * 1e3));
         }
-        let sizes = Sizes::of(self.took)?;
+        let trees = self.took.iter().map(|took| took.trees);
+        let (all_trees, last) = (trees.clone().sum::<Duration>(), trees.max().unwrap_or_default());
+        answer(format_args!("{:<34} {:>14} {:>24.0}", "trees of all, from nothing", "", all_trees.as_secs_f64()));
+        answer(format_args!("{:<34} {:>14} {:>24.0}", "trees of all, once a day", "", last.as_secs_f64()));
+        let sizes = Sizes::of(self.took, self.shared)?;
         #[expect(clippy::cast_precision_loss, reason = "bytes for people")]
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
-        let scaled = |bytes: u64| mib(bytes) * count(all) / count(run);
         answer(format_args!("{:<34} {:>14} {:>24}", "", "each, MiB", format!("{all}, MiB, {how}")));
-        for (name, bytes) in [
-            ("memory held", self.held),
+        let [_, rows_and_trees] = sizes.state;
+        for (name, [each, once]) in [
+            ("memory held", [self.held.saturating_sub(rows_and_trees), rows_and_trees]),
             ("state: history, models, residuals", sizes.state),
             ("artefact: what a forecast needs", sizes.artefact),
         ] {
-            answer(format_args!("{name:<34} {:>14.3} {:>24.0}", mib(bytes) / count(run), scaled(bytes)));
+            let each = mib(each) / count(run);
+            answer(format_args!("{name:<34} {each:>14.3} {:>24.0}", each * count(all) + mib(once)));
         }
+        answer(format_args!(
+            "of which all share {:.1} MiB, trees {:.3} MiB",
+            mib(rows_and_trees),
+            mib(sizes.artefact[1])
+        ));
         answer(format_args!(
             "peak memory of this run: {:.0} MiB; WAPE of the first forecasts: {loss:.4}",
             mib(self.peak)
@@ -236,20 +278,22 @@ impl Table<'_> {
     }
 }
 
-/// Bytes of what was learned.
+/// Bytes of what was learned: of the workloads run, and of what they share.
 struct Sizes {
-    state: u64,
-    artefact: u64,
+    state: [u64; 2],
+    artefact: [u64; 2],
 }
 
 impl Sizes {
-    fn of(took: &[Took]) -> anyhow::Result<Self> {
+    fn of(took: &[Took], shared: &Shared) -> anyhow::Result<Self> {
         let (mut state, mut artefact) = (0, 0);
         for Took { engine, .. } in took {
             state += u64::try_from(postcard::to_stdvec(engine)?.len())?;
-            artefact += u64::try_from(postcard::to_stdvec(&engine.artefact("bench"))?.len())?;
+            artefact += u64::try_from(postcard::to_stdvec(&engine.artefact_beside_trees("bench"))?.len())?;
         }
-        Ok(Self { state, artefact })
+        let rows_and_trees = u64::try_from(postcard::to_stdvec(shared)?.len())?;
+        let trees = u64::try_from(postcard::to_stdvec(&shared.artefact())?.len())?;
+        Ok(Self { state: [state, rows_and_trees], artefact: [artefact, trees] })
     }
 }
 
@@ -300,11 +344,15 @@ mod tests {
 
     #[test]
     fn a_workload_is_fitted_forecast_and_fitted_again() {
-        let took = one(3, 14).expect("runs");
+        let shared = Mutex::new(Shared::default());
+        let mut took = one(3, 14, &shared).expect("runs");
+        went_on(&mut took, 14, &shared).expect("runs");
+        assert!(took.refit > Duration::ZERO && took.refit < took.fit, "{:?} {:?}", took.refit, took.fit);
         assert!(took.fit > took.forecast, "{:?} {:?}", took.fit, took.forecast);
         assert!(took.loss > 0.01 && took.loss < 0.2, "noise alone is .05: {}", took.loss);
-        let sizes = Sizes::of(&[took]).expect("sizes");
-        assert!(sizes.artefact > 1_000 && sizes.artefact < sizes.state, "{} {}", sizes.artefact, sizes.state);
+        let Sizes { state, artefact } = Sizes::of(&[took], &shared.into_inner().expect("whole")).expect("sizes");
+        assert!(artefact[0] > 1_000 && artefact[0] < state[0], "{artefact:?} {state:?}");
+        assert!(artefact[1] > 10_000 && artefact[1] < state[1], "{artefact:?} {state:?}");
     }
 
     #[test]
