@@ -18,6 +18,9 @@ use crate::{EngineConfig, History};
 use waiting::{Step, Waiting};
 
 const HOUR_US: i64 = 3_600_000_000;
+/// Forecasts that reach further than this wait for long: of those only origins of full quarters of a day are kept.
+const FAR_US: i64 = 96 * HOUR_US;
+const FAR_EVERY_US: i64 = 6 * HOUR_US;
 /// Signals of the last days tell what was on at the lags.
 const EVENTS_BACK_US: i64 = 30 * 24 * HOUR_US;
 /// Hours of losses that are kept.
@@ -133,6 +136,10 @@ impl Track {
     }
 
     fn keep(&mut self, origin_us: i64, centres: &Centres, events: &[bool], values: &[f32], config: &EngineConfig) {
+        let reach_us = config.step_us.saturating_mul(i64::try_from(config.horizon_steps).unwrap_or(i64::MAX));
+        if reach_us > FAR_US && origin_us.rem_euclid(FAR_EVERY_US) != 0 {
+            return;
+        }
         let levels = config.levels.len();
         for step in waiting::steps(origin_us, config.step_us) {
             let centre = centres.medians.get(step).zip(centres.widths.get(step));

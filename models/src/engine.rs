@@ -210,6 +210,17 @@ impl Engine {
         Ok(engine)
     }
 
+    /// The same, of the families that cost little: no trees and no decomposition. No family takes another's place.
+    ///
+    /// # Errors
+    /// When a setting is out of range.
+    pub(crate) fn light(config: EngineConfig) -> Result<Self, ModelError> {
+        let mut engine = Self::try_new(config)?;
+        engine.tracks.retain(|track| !matches!(track.family, Family::Boosted | Family::AugursMstlEts));
+        engine.is_fixed = true;
+        Ok(engine)
+    }
+
     /// Takes in a revision of an event signal. It is used from its announcement on, the highest revision then known.
     pub fn signal(&mut self, event: KnownEvent) {
         self.book.add(event);

@@ -14,6 +14,7 @@ mod histogram;
 mod history;
 mod learned;
 mod mstl;
+mod outlook;
 mod ridge;
 mod scales;
 pub mod score;
@@ -31,4 +32,8 @@ pub use error::ModelError;
 pub use event::KnownEvent;
 pub use family::{Family, Model};
 pub use history::History;
+<<<<<<< HEAD
 pub use shared::Shared;
+=======
+pub use outlook::Outlook;
+>>>>>>> 9e277e0 (Hourly outlook for two weeks, coherent with the forecast by steps)
