@@ -2,6 +2,7 @@
 
 mod forecast;
 mod m4;
+mod outlook;
 mod peers;
 mod rows;
 mod usage;
@@ -18,6 +19,8 @@ pub(crate) enum BenchCommand {
     Forecast(forecast::ForecastArgs),
     /// The hourly series of the M4 competition, with its scores.
     M4(m4::M4Args),
+    /// How good hourly outlooks over 14 days are on a recorded load.
+    Outlook(outlook::OutlookArgs),
 }
 
 /// Runs a benchmark and prints what it measures.
@@ -26,5 +29,6 @@ pub(crate) async fn run(command: BenchCommand) -> anyhow::Result<()> {
         BenchCommand::Windows(args) => windows::run(args).await,
         BenchCommand::Forecast(args) => forecast::run(args).await,
         BenchCommand::M4(args) => m4::run(args).await,
+        BenchCommand::Outlook(args) => outlook::run(args).await,
     }
 }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cli::UserError;
 use crate::console::ConsoleConfig;
+use crate::derived::DerivedConfig;
 use crate::terminal::answer;
 
 /// The defaults, which document every section.
@@ -49,6 +50,8 @@ pub(crate) struct Config {
     pub(crate) query: QueryConfig,
     /// Forecasts.
     pub(crate) forecast: ForecasterConfig,
+    /// What follows from outlooks.
+    pub(crate) derived: DerivedConfig,
     /// Plans and actions.
     pub(crate) actuate: ActuatorConfig,
     /// The simulated capacity target.
@@ -164,6 +167,7 @@ impl Config {
         let upkeep = self.store.maintenance.problems().into_iter();
         problems.extend(upkeep.map(|problem| format!("store.maintenance.{problem}")));
         problems.extend(self.forecast.engine().err().map(|error| format!("forecast: {error}")));
+        problems.extend(self.derived.problems().into_iter().map(|problem| format!("derived.{problem}")));
         problems.extend(self.actuate.problems().into_iter().map(|problem| format!("actuate: {problem}")));
         if self.collect.replay.is_some() && !self.actuate.workloads.is_empty() {
             problems.push("actuate.workloads: a replay must not change real targets: leave one out".to_owned());

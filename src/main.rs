@@ -9,6 +9,7 @@ mod console;
 mod control;
 mod data_dir;
 mod demo;
+mod derived;
 mod endpoints;
 mod features;
 mod forecast_command;

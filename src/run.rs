@@ -28,6 +28,7 @@ use crate::config::{Config, ConfigArg};
 use crate::console::people;
 use crate::console::{ConsoleService, ConsoleSources, Scale};
 use crate::data_dir::DataDir;
+use crate::derived::{self, DerivedGrpc};
 use crate::endpoints::Endpoints;
 use crate::serve;
 use crate::telemetry::Metrics;
@@ -258,6 +259,9 @@ impl Ground<'_> {
             });
             stages.store = Some(handle);
             self.spawn(tasks, "store", |shutdown| service.run(shutdown));
+            let config = Arc::new(self.config.clone());
+            *routes = std::mem::take(routes).add_service(DerivedGrpc::server(Arc::clone(lake), Arc::clone(&config)));
+            tasks.spawn(derived::keep_up(Arc::clone(lake), config, self.shutdown.clone()));
         }
         if self.wants(Stage::Process) {
             let (service, handle) = self.process()?;

@@ -1,6 +1,7 @@
 //! A history as if the forecaster had been there: the engine is told of each step in order, as the service tells it,
 //! and every forecast is scored on the steps that came behind it.
 
+mod outlook;
 mod spikes;
 
 use headroom_models::score::{Sums, at_level, seasonal_scale};
@@ -10,6 +11,7 @@ use headroom_proto::v1::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::signals::{Added, SignalBook};
+pub use outlook::{OutlookScores, outlook};
 use spikes::{Peak, Spikes};
 
 const HOUR_US: i64 = 3_600_000_000;

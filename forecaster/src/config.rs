@@ -3,12 +3,15 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use headroom_models::{Engine, EngineConfig};
+use headroom_models::{Engine, EngineConfig, Outlook};
 use headroom_proto::time::span_text;
 use headroom_proto::{EventTime, Span};
 use serde::{Deserialize, Serialize};
 
 use crate::ForecasterError;
+
+/// The models of an outlook know signals and residuals no further ahead.
+const MAX_OUTLOOK: Span = Span::from_hours(14 * 24);
 
 /// Settings of the forecaster. Lengths of time are texts such as `5m`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +25,9 @@ pub struct ForecasterConfig {
     /// How far ahead; a whole number of windows.
     #[serde(with = "span_text")]
     pub horizon: Span,
+    /// How far ahead the outlook by the hour reaches; `0h` for none. It costs an engine of its own.
+    #[serde(with = "span_text")]
+    pub outlook: Span,
     /// The quantiles, ascending, each in (0, 1).
     pub levels: Vec<f64>,
     /// No forecast has an origin before this; windows from before are still learned from.
@@ -61,6 +67,7 @@ impl Default for ForecasterConfig {
             target: "requests_per_s".to_owned(),
             window_size: Span::from_mins(5),
             horizon: Span::from_hours(24),
+            outlook: Span::from_hours(14 * 24),
             levels: vec![0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99],
             forecast_from: None,
             engine: EngineConfig::default(),
@@ -102,6 +109,15 @@ impl ForecasterConfig {
             problems.push(error.to_string());
         }
         problems
+    }
+
+    /// What a new workload's outlook starts as; none when there is to be none.
+    ///
+    /// # Errors
+    /// When a setting is out of range.
+    pub(crate) fn outlook(&self) -> Result<Option<Outlook>, ForecasterError> {
+        let hours = usize::try_from(self.outlook.steps(Span::from_hours(1))).unwrap_or(0);
+        Ok(if hours == 0 { None } else { Outlook::try_new(&self.engine()?, hours)? })
     }
 
     fn unchecked_engine(&self) -> EngineConfig {
@@ -146,6 +162,10 @@ impl ForecasterConfig {
             (
                 whole_steps,
                 format!("`horizon` {} must be a multiple of `window_size` {}", self.horizon, self.window_size),
+            ),
+            (
+                (0..=MAX_OUTLOOK.micros()).contains(&self.outlook.micros()),
+                format!("`outlook` {} must be at most {MAX_OUTLOOK}", self.outlook),
             ),
             (!self.levels.is_empty() && ascending && levels_fit, "`levels` must ascend within (0, 1)".to_owned()),
             (self.snapshot_interval.micros() > 0, "`snapshot_interval` must be positive".to_owned()),

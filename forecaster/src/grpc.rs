@@ -31,6 +31,26 @@ impl ForecastGrpc {
         Self { handle }
     }
 
+    fn newest(
+        &self,
+        what: &str,
+        workload: &str,
+        find: fn(&ForecasterHandle, &str) -> Option<Arc<Forecast>>,
+    ) -> Result<Response<Forecast>, Status> {
+        if workload.is_empty() {
+            return Err(Status::invalid_argument(format!("`workload` is empty: name one of: {}", self.known())));
+        }
+        let found = find(&self.handle, workload);
+        let found = found.ok_or_else(|| {
+            Status::not_found(format!("no {what} of workload `{workload}`; there are forecasts of: {}", self.known()))
+        })?;
+        let mut forecast = Forecast::clone(&found);
+        if let Some(now) = self.handle.now() {
+            mark_stale(&mut forecast, now);
+        }
+        Ok(Response::new(forecast))
+    }
+
     fn known(&self) -> String {
         let workloads = self.handle.workloads();
         if workloads.is_empty() { "none yet".to_owned() } else { workloads.join(", ") }
@@ -40,19 +60,11 @@ impl ForecastGrpc {
 #[async_trait]
 impl ForecastService for ForecastGrpc {
     async fn latest(&self, request: Request<LatestForecastRequest>) -> Result<Response<Forecast>, Status> {
-        let workload = request.into_inner().workload;
-        if workload.is_empty() {
-            return Err(Status::invalid_argument(format!("`workload` is empty: name one of: {}", self.known())));
-        }
-        let latest = self.handle.latest(&workload);
-        let latest = latest.ok_or_else(|| {
-            Status::not_found(format!("no forecast of workload `{workload}`; there are forecasts of: {}", self.known()))
-        })?;
-        let mut forecast = Forecast::clone(&latest);
-        if let Some(now) = self.handle.now() {
-            mark_stale(&mut forecast, now);
-        }
-        Ok(Response::new(forecast))
+        self.newest("forecast", &request.into_inner().workload, ForecasterHandle::latest)
+    }
+
+    async fn outlook(&self, request: Request<LatestForecastRequest>) -> Result<Response<Forecast>, Status> {
+        self.newest("outlook", &request.into_inner().workload, ForecasterHandle::outlook)
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<Forecast, Status>> + Send>>;

@@ -66,6 +66,12 @@ impl ForecasterHandle {
         locked(&self.shared.view).latest(workload)
     }
 
+    /// The newest durable outlook of a workload, by the hour.
+    #[must_use]
+    pub fn outlook(&self, workload: &str) -> Option<Arc<Forecast>> {
+        locked(&self.shared.view).latest_outlook(workload)
+    }
+
     /// The time that forecasts are old by: the wall clock's, or in a replay that of the newest window handled.
     pub(crate) fn now(&self) -> Option<EventTime> {
         if self.shared.clock.is_replay() { self.status().event_time } else { Some(self.shared.clock.now()) }

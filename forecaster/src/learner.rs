@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use headroom_ingest_broker::{Received, Record};
-use headroom_models::{Engine, LiftOf, OutcomeFeedback, Profile, Shared};
+use headroom_models::{Engine, LiftOf, OutcomeFeedback, Outlook, Profile, Shared};
 use headroom_proto::topics::Topic;
 use headroom_proto::v1::{Forecast, ListLiftsRequest, Model, Outcome, SignalLift};
 use headroom_proto::{EventTime, WorkloadId, headers, signal};
@@ -42,6 +42,8 @@ pub(crate) struct Turn {
     /// Model records and the event time they belong to.
     pub(crate) models: Vec<(i64, Model)>,
     pub(crate) forecasts: Vec<Forecast>,
+    /// By the hour, at full hours.
+    pub(crate) outlooks: Vec<Forecast>,
     pub(crate) dead: Vec<DeadLetter>,
     pub(crate) tally: Tally,
     /// The newest end of a window that was handled.
@@ -72,6 +74,7 @@ pub(crate) struct Learners {
     config: Arc<ForecasterConfig>,
     /// A new workload starts as a copy of this.
     engine: Engine,
+    outlook: Option<Outlook>,
     state: State,
     /// Engines that have learned elsewhere, by the workload that starts from one.
     adopted: BTreeMap<String, Engine>,
@@ -83,12 +86,17 @@ impl Learners {
     pub(crate) fn new(config: Arc<ForecasterConfig>, engine: Engine, mut state: State) -> Self {
         // A state on disk holds them once.
         state.workloads.values_mut().for_each(|workload| workload.borrow_from(&state.trees));
-        Self { config, engine, state, adopted: BTreeMap::new(), limit_logged: false }
+        Self { config, engine, outlook: None, state, adopted: BTreeMap::new(), limit_logged: false }
     }
 
     /// The same, where workloads without history start from models that were learned elsewhere.
     pub(crate) fn adopting(self, adopted: BTreeMap<String, Engine>) -> Self {
         Self { adopted, ..self }
+    }
+
+    /// The same, where each new workload has an outlook that starts as a copy of this one.
+    pub(crate) fn looking_out(self, outlook: Option<Outlook>) -> Self {
+        Self { outlook, ..self }
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -213,7 +221,7 @@ impl Learners {
             }
             let engine = self.adopted.get(&window.workload).unwrap_or(&self.engine).clone();
             let engine = engine.sharing_trees(&window.workload);
-            let workload = Workload::new(engine, self.state.signals.events_for(&id));
+            let workload = Workload::new(engine, self.outlook.clone(), self.state.signals.events_for(&id));
             self.state.workloads.insert(window.workload.clone(), workload);
         }
         if self.state.workloads.get(&window.workload).is_some_and(Workload::is_young) {
@@ -233,8 +241,9 @@ impl Learners {
         turn.models.extend(models.into_iter().filter(|_| is_new(window.end_us)).map(|model| (window.end_us, model)));
         if forecasts {
             let pool = self.state.pool.as_ref().and_then(|(_, pool)| pool.as_ref());
-            let forecast = workload.forecast(&window, lineage, pool);
+            let (forecast, outlook) = workload.forecast(&window, lineage, pool);
             if is_new(forecast.origin_us) {
+                turn.outlooks.extend(outlook);
                 self.state.published.insert(window.workload, forecast.origin_us);
                 turn.forecasts.push(forecast);
             }

@@ -16,7 +16,7 @@ use crate::snapshot::{Found, SnapshotFolder};
 
 /// The topics that a state has positions in.
 const READ: [Topic; 3] = [Topic::Windows, Topic::Outcomes, Topic::Signals];
-const WRITTEN: [Topic; 2] = [Topic::Forecasts, Topic::Models];
+const WRITTEN: [Topic; 3] = [Topic::Forecasts, Topic::Outlooks, Topic::Models];
 
 /// For each topic its partitions, with the first offset and the one after the last.
 #[derive(Debug, Default)]
@@ -28,6 +28,7 @@ pub(crate) struct Recovered {
     pub(crate) state: State,
     pub(crate) ends: Ends,
     pub(crate) forecasts: Vec<Arc<Forecast>>,
+    pub(crate) outlooks: Vec<Arc<Forecast>>,
     pub(crate) models: Vec<Model>,
 }
 
@@ -91,9 +92,11 @@ pub(crate) async fn recover(
         *published = forecast.origin_us.max(*published);
         forecasts.push(Arc::new(forecast));
     }
+    let outlooks = ends.tails(broker, Topic::Outlooks, tail_records).await?;
+    let outlooks = outlooks.iter().filter_map(|record| Forecast::decode(&*record.value).ok().map(Arc::new)).collect();
     let models = ends.tails(broker, Topic::Models, tail_records).await?;
     let models = models.iter().filter_map(|record| Model::decode(&*record.value).ok()).collect();
-    Ok(Recovered { state, ends, forecasts, models })
+    Ok(Recovered { state, ends, forecasts, outlooks, models })
 }
 
 fn rebuild(reason: &str) -> State {

@@ -1,6 +1,6 @@
 //! The forecaster's loop: windows, signals and outcomes in; forecasts and models out.
 //!
-//! Durability. A forecast is sent once the model records up to its origin are acknowledged. The state is written only
+//! Durability. A forecast is sent once the model records and outlooks up to its origin are acknowledged. The state is written only
 //! when every forecast that it reflects is acknowledged. So after a crash the forecaster reads again what came after
 //! its state, and publishes what is not yet at the end of the forecasts topic. Should one be published twice all the
 //! same, readers drop the second by its origin. Both are equal byte by byte, since forecasts follow from the windows and
@@ -12,10 +12,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use headroom_ingest_broker::{Broker, BrokerError, Consumer, Record};
-use headroom_models::Engine;
+use headroom_models::{Engine, Outlook};
 use headroom_proto::status::StageState;
 use headroom_proto::topics::Topic;
-use headroom_proto::v1::Verdict;
+use headroom_proto::v1::{Forecast, Verdict};
 use headroom_proto::{Clock, EventTime};
 use prometheus_client::registry::Registry;
 use tokio::sync::mpsc;
@@ -37,6 +37,7 @@ use crate::{ForecasterConfig, ForecasterError, ForecasterHandle, lineage, transf
 pub struct ForecasterService {
     config: Arc<ForecasterConfig>,
     engine: Engine,
+    outlook: Option<Outlook>,
     broker: Broker,
     clock: Clock,
     folder: SnapshotFolder,
@@ -74,6 +75,7 @@ impl ForecasterService {
         registry: &mut Registry,
     ) -> Result<(Self, ForecasterHandle), ForecasterError> {
         let engine = Engine::try_new(config.engine()?)?;
+        let outlook = config.outlook()?;
         let folder = SnapshotFolder::new(state_dir, fingerprint(&config)?);
         let (handle, questions) = ForecasterHandle::new(&config, clock.clone());
         let metrics = Metrics::register(registry);
@@ -81,7 +83,8 @@ impl ForecasterService {
             config.adopt.as_deref().map(|folder| transfer::read_folder(folder, engine.config())).transpose()?;
         let (config, shown) = (Arc::new(config), handle.clone());
         let adopted = adopted.unwrap_or_default();
-        let service = Self { config, engine, broker, clock, folder, metrics, handle: shown, questions, adopted };
+        let service =
+            Self { config, engine, outlook, broker, clock, folder, metrics, handle: shown, questions, adopted };
         Ok((service, handle))
     }
 
@@ -119,7 +122,8 @@ impl ForecasterService {
 /// A state fits when the same windows lead to the same forecasts: the same settings, by the same code.
 pub(crate) fn fingerprint(config: &ForecasterConfig) -> Result<String, ForecasterError> {
     let engine = config.engine()?;
-    let parts = (&config.target, config.window_size, config.forecast_from, engine, lineage::CODE_VERSION);
+    let parts =
+        (&config.target, config.window_size, config.forecast_from, config.outlook, engine, lineage::CODE_VERSION);
     let text = serde_json::to_vec(&parts).map_err(|error| ForecasterError::Config(error.to_string()))?;
     Ok(sha256(&text))
 }
@@ -149,12 +153,13 @@ impl Running {
         let mut ticks = interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         service.handle.show(|view| {
+            recovered.outlooks.into_iter().for_each(|outlook| view.outlook(outlook));
             recovered.forecasts.into_iter().for_each(|forecast| view.forecast(forecast));
             recovered.models.into_iter().for_each(|model| view.model(model));
         });
         let adopted = std::mem::take(&mut service.adopted);
         let learners = Learners::new(Arc::clone(&service.config), service.engine.clone(), recovered.state);
-        let learners = learners.adopting(adopted);
+        let learners = learners.adopting(adopted).looking_out(service.outlook.take());
         service.handle.update(|status| {
             status.state = StageState::Running;
             status.event_time = learners.handled_us().map(EventTime::from_micros);
@@ -218,9 +223,15 @@ impl Running {
     async fn publish(&mut self, turn: Turn) -> Result<(), ForecasterError> {
         let models =
             turn.models.iter().map(|(at_us, model)| message(Topic::Models, "Model", model, &model.workload, *at_us));
-        let first: Vec<Record> = turn.dead.into_iter().map(|letter| letter.into_record()).chain(models).collect();
+        let outlooks = turn
+            .outlooks
+            .iter()
+            .map(|outlook| message(Topic::Outlooks, "Forecast", outlook, &outlook.workload, outlook.origin_us));
+        let dead = turn.dead.into_iter().map(|letter| letter.into_record());
+        let first: Vec<Record> = dead.chain(models).chain(outlooks).collect();
         self.outbox.send_first(first).await?;
         self.show_models(&turn.models);
+        self.show_outlooks(turn.outlooks);
         for forecast in turn.forecasts {
             self.outbox.send(forecast).await?;
         }
@@ -242,6 +253,12 @@ impl Running {
             }
             self.service.handle.show(|view| view.model(model.clone()));
         }
+    }
+
+    fn show_outlooks(&self, outlooks: Vec<Forecast>) {
+        let count = u64::try_from(outlooks.len()).unwrap_or(0);
+        self.service.handle.update(|status| status.records_out += count);
+        self.service.handle.show(|view| outlooks.into_iter().for_each(|outlook| view.outlook(Arc::new(outlook))));
     }
 
     fn on_acked(&self, acked: &Acked) {

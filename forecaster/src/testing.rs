@@ -67,6 +67,7 @@ pub(crate) fn window_bytes(column: &str, rows: &[Row]) -> Vec<u8> {
 pub(crate) fn config() -> ForecasterConfig {
     ForecasterConfig {
         horizon: Span::from_hours(2),
+        outlook: Span::from_hours(0),
         levels: vec![0.1, 0.5, 0.9],
         snapshot_interval: Span::from_micros(50_000),
         ..ForecasterConfig::default()
@@ -130,7 +131,7 @@ pub(crate) fn learners(config: &ForecasterConfig) -> Learners {
 /// Learners that go on from a state.
 pub(crate) fn with_state(config: &ForecasterConfig, state: State) -> Learners {
     let engine = Engine::try_new(config.engine().expect("legal settings")).expect("legal settings");
-    Learners::new(Arc::new(config.clone()), engine, state)
+    Learners::new(Arc::new(config.clone()), engine, state).looking_out(config.outlook().expect("legal settings"))
 }
 
 /// Hands over one batch whose first records have these offsets.

@@ -42,6 +42,7 @@ pub(crate) struct View {
 #[derive(Debug, Default)]
 struct WorkloadView {
     latest: Option<Arc<Forecast>>,
+    outlook: Option<Arc<Forecast>>,
     models: VecDeque<Model>,
     scores: VecDeque<ScoreView>,
 }
@@ -56,6 +57,14 @@ impl View {
         let workload = self.workloads.entry(forecast.workload.clone()).or_default();
         if workload.latest.as_ref().is_none_or(|latest| latest.origin_us < forecast.origin_us) {
             workload.latest = Some(forecast);
+        }
+    }
+
+    /// Takes an outlook in, unless a newer one is known.
+    pub(crate) fn outlook(&mut self, outlook: Arc<Forecast>) {
+        let workload = self.workloads.entry(outlook.workload.clone()).or_default();
+        if workload.outlook.as_ref().is_none_or(|latest| latest.origin_us < outlook.origin_us) {
+            workload.outlook = Some(outlook);
         }
     }
 
@@ -77,6 +86,10 @@ impl View {
 
     pub(crate) fn latest(&self, workload: &str) -> Option<Arc<Forecast>> {
         self.workloads.get(workload)?.latest.clone()
+    }
+
+    pub(crate) fn latest_outlook(&self, workload: &str) -> Option<Arc<Forecast>> {
+        self.workloads.get(workload)?.outlook.clone()
     }
 
     /// The models of a workload, or of every one when none is named, oldest first.

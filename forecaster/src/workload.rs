@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use headroom_models::{
-    Abstention, Engine, ForecastSet, KnownEvent, LiftOf, Note, OutcomeFeedback, Profile, Shared, Verdict,
+    Abstention, Engine, ForecastSet, KnownEvent, LiftOf, Note, OutcomeFeedback, Outlook, Profile, Shared, Verdict,
 };
 use headroom_proto::v1::{self, Forecast, Mark, MarkKind, Model, SignalUse};
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,8 @@ use crate::windows::TargetWindow;
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Workload {
     engine: Engine,
+    /// By the hour, further ahead.
+    outlook: Option<Outlook>,
     models: BTreeMap<String, Model>,
     /// Which of the newest windows were incomplete, the newest in the lowest bit.
     incomplete: u32,
@@ -28,14 +30,14 @@ const NEWEST: u32 = 12;
 const LEVEL: u32 = 3;
 /// Incomplete windows among the newest above which no forecast is made.
 const MAX_INCOMPLETE: u32 = 6;
+const HOUR_US: i64 = 3_600_000_000;
 
 impl Workload {
     /// A new workload is told of everything that was announced before it appeared.
-    pub(crate) fn new(mut engine: Engine, events: Vec<KnownEvent>) -> Self {
-        for event in events {
-            engine.signal(event);
-        }
-        Self { engine, models: BTreeMap::new(), incomplete: 0 }
+    pub(crate) fn new(engine: Engine, outlook: Option<Outlook>, events: Vec<KnownEvent>) -> Self {
+        let mut workload = Self { engine, outlook, models: BTreeMap::new(), incomplete: 0 };
+        events.into_iter().for_each(|event| workload.signal(event));
+        workload
     }
 
     pub(crate) fn engine(&self) -> &Engine {
@@ -53,6 +55,9 @@ impl Workload {
     }
 
     pub(crate) fn signal(&mut self, event: KnownEvent) {
+        if let Some(outlook) = &mut self.outlook {
+            outlook.signal(event.clone());
+        }
         self.engine.signal(event);
     }
 
@@ -77,7 +82,11 @@ impl Workload {
         let before_us = self.engine.origin_us().unwrap_or(window.start_us);
         self.incomplete = (self.incomplete << 1) | u32::from(!window.complete);
         let mut records = Vec::new();
-        for note in trees.observe(&mut self.engine, window.start_us, window.value) {
+        let mut notes = trees.observe(&mut self.engine, window.start_us, window.value);
+        if let Some(outlook) = &mut self.outlook {
+            notes.extend(outlook.observe(window.start_us, window.value));
+        }
+        for note in notes {
             match note {
                 Note::Refitted(card) => {
                     let model = lineage.trained(&window.workload, card, positions);
@@ -121,48 +130,64 @@ impl Workload {
     }
 
     /// The forecast whose origin is the end of `window`, the last one observed; without values when none can be made. A
-    /// workload that is too young for models of its own goes by `pool`.
+    /// workload that is too young for models of its own goes by `pool`. At a full hour the outlook from it as well.
     pub(crate) fn forecast(
         &mut self,
         window: &TargetWindow,
         lineage: &Lineage<'_>,
         pool: Option<&Profile>,
-    ) -> Forecast {
+    ) -> (Forecast, Option<Forecast>) {
         let missing = (self.incomplete & ((1 << NEWEST) - 1)).count_ones();
-        let mut forecast = match self.engine.forecast() {
+        let (mut set, mut pooled) = (self.engine.forecast(), None);
+        match &mut set {
             Ok(_) if missing > MAX_INCOMPLETE => {
-                self.abstention(window, format!("{missing} of the last {NEWEST} windows are incomplete"))
+                set = Err(Abstention { reason: format!("{missing} of the last {NEWEST} windows are incomplete") });
             }
-            Ok(mut set) => {
-                let is_incomplete = self.incomplete & ((1 << LEVEL) - 1) != 0;
-                if is_incomplete {
-                    set.widen(|_| true);
-                }
-                let mut forecast = made(set);
-                if is_incomplete {
-                    suspect(&mut forecast, missing);
-                }
-                forecast
+            Ok(set) if self.is_incomplete() => set.widen(|_| true),
+            Ok(_) => {}
+            Err(_) => pooled = pool.and_then(|pool| self.engine.forecast_pooled(pool)),
+        }
+        let outlook = self.outlook.as_mut().filter(|_| window.end_us.rem_euclid(HOUR_US) == 0);
+        let outlook = outlook.map(|outlook| outlook.forecast(set.as_ref()));
+        let outlook = outlook.map(|set| Self::record(window, lineage, Forecast { step_us: HOUR_US, ..self.told(set) }));
+        let forecast = pooled.map_or_else(|| self.told(set), made);
+        (Self::record(window, lineage, forecast), outlook)
+    }
+
+    fn is_incomplete(&self) -> bool {
+        self.incomplete & ((1 << LEVEL) - 1) != 0
+    }
+
+    /// What was made, or why nothing was.
+    fn told(&self, set: Result<ForecastSet, Abstention>) -> Forecast {
+        let mut forecast = match set {
+            Ok(set) => made(set),
+            Err(abstention) => {
+                return Forecast {
+                    verdict: v1::Verdict::Abstain.into(),
+                    verdict_reason: abstention.reason,
+                    model_version: self.engine.champion().to_owned(),
+                    ..Forecast::default()
+                };
             }
-            Err(abstention) => match pool.and_then(|pool| self.engine.forecast_pooled(pool)) {
-                Some(set) => made(set),
-                None => self.abstention(window, abstention.reason),
-            },
         };
-        forecast.workload.clone_from(&window.workload);
-        lineage.target().clone_into(&mut forecast.target);
-        lineage.feature_version().clone_into(&mut forecast.feature_version);
+        if self.is_incomplete() {
+            suspect(&mut forecast, (self.incomplete & ((1 << NEWEST) - 1)).count_ones());
+        }
         forecast
     }
 
-    fn abstention(&self, window: &TargetWindow, reason: String) -> Forecast {
+    /// The same with what it is of.
+    fn record(window: &TargetWindow, lineage: &Lineage<'_>, forecast: Forecast) -> Forecast {
+        let step_us =
+            if forecast.step_us == 0 { window.end_us.saturating_sub(window.start_us) } else { forecast.step_us };
         Forecast {
+            workload: window.workload.clone(),
+            target: lineage.target().to_owned(),
+            feature_version: lineage.feature_version().to_owned(),
             origin_us: window.end_us,
-            step_us: window.end_us.saturating_sub(window.start_us),
-            model_version: self.engine.champion().to_owned(),
-            verdict: v1::Verdict::Abstain.into(),
-            verdict_reason: reason,
-            ..Forecast::default()
+            step_us,
+            ..forecast
         }
     }
 }

@@ -19,7 +19,7 @@ mod edges;
 mod grow;
 mod histogram;
 mod matrix;
-mod random;
+pub(crate) mod random;
 mod settings;
 mod split;
 mod training;

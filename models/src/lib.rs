@@ -5,6 +5,7 @@ pub mod boost;
 mod calibration;
 mod champion;
 mod config;
+pub mod derived;
 mod engine;
 mod ensemble;
 mod error;

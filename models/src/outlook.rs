@@ -171,7 +171,11 @@ fn hourly(values: &[f32], levels: usize, steps: usize) -> Vec<f32> {
     for hour in values.chunks_exact((levels * steps).max(1)) {
         for level in 0..levels {
             let sum: f64 = hour.iter().skip(level).step_by(levels).copied().map(f64::from).sum();
-            #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "seven digits are plenty")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_precision_loss,
+                reason = "seven digits are plenty"
+            )]
             means.push((sum / steps as f64) as f32);
         }
     }

@@ -13,6 +13,8 @@ pub enum Topic {
     Windows,
     /// [`crate::v1::Forecast`], keyed by workload.
     Forecasts,
+    /// [`crate::v1::Forecast`] by the hour for two weeks, keyed by workload.
+    Outlooks,
     /// [`crate::v1::Model`], keyed by workload.
     Models,
     /// [`crate::v1::Plan`], keyed by workload.
@@ -33,12 +35,13 @@ pub enum Topic {
 
 impl Topic {
     /// Every topic.
-    pub const ALL: [Topic; 13] = [
+    pub const ALL: [Topic; 14] = [
         Topic::Queries,
         Topic::Metrics,
         Topic::Signals,
         Topic::Windows,
         Topic::Forecasts,
+        Topic::Outlooks,
         Topic::Models,
         Topic::Plans,
         Topic::Actions,
@@ -58,6 +61,7 @@ impl Topic {
             Topic::Signals => "headroom.signals",
             Topic::Windows => "headroom.windows",
             Topic::Forecasts => "headroom.forecasts",
+            Topic::Outlooks => "headroom.outlooks",
             Topic::Models => "headroom.models",
             Topic::Plans => "headroom.plans",
             Topic::Actions => "headroom.actions",

@@ -60,6 +60,7 @@ pub(super) fn read(record: &Received, scale: &Scale, view: &mut View) -> Result<
         Topic::Outcomes => view.apply(Update::Outcome(Outcome::decode(value)?))?,
         Topic::Queries
         | Topic::Metrics
+        | Topic::Outlooks
         | Topic::Models
         | Topic::Checkpoints
         | Topic::Ledger

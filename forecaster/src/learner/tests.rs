@@ -1,3 +1,4 @@
+use headroom_proto::Span;
 use headroom_proto::v1::{MarkKind, Verdict};
 
 use super::*;
@@ -151,4 +152,38 @@ fn what_is_incomplete_is_less_sure_and_with_too_much_of_it_nothing_is_said() {
     let seven = turn.forecasts.last().expect("made");
     assert_eq!((seven.verdict(), seven.values.len()), (Verdict::Abstain, 0));
     assert!(seven.verdict_reason.contains("7 of the last 12 windows are incomplete"), "{}", seven.verdict_reason);
+}
+
+#[test]
+fn outlooks_come_by_the_hour_and_rest_on_the_forecasts_of_their_origin() {
+    let config = ForecasterConfig { outlook: Span::from_hours(72), ..config() };
+    let announced_us = START_US + 9 * DAY_US;
+    let rows = days(10);
+    let told = |signals| handle(&mut learners(&config), signals, window_records(&rows, 1), 0);
+    let plain = told(Vec::new());
+    // A sale in two days: beyond the forecast's two hours.
+    let turn = told(vec![sale(announced_us, announced_us + 2 * DAY_US)]);
+    assert!(turn.outlooks.iter().all(|outlook| outlook.origin_us % HOUR_US == 0 && outlook.step_us == HOUR_US));
+    assert!(turn.outlooks.first().is_some_and(|first| first.verdict() == Verdict::Abstain && first.values.is_empty()));
+    let made: Vec<&Forecast> = turn.outlooks.iter().filter(|outlook| !outlook.values.is_empty()).collect();
+    assert!(made.len() > 48, "{}", made.len());
+    for outlook in &made {
+        assert_eq!((outlook.values.len(), outlook.workload.as_str()), (72 * 3, "shop"));
+        assert!(ordered(outlook));
+        let forecast =
+            turn.forecasts.iter().find(|forecast| forecast.origin_us == outlook.origin_us).expect("beside it");
+        for hour in 0..2 {
+            let steps = forecast.values.chunks(3).skip(hour * 12).take(12).map(|row| f64::from(row[1]));
+            let mean = steps.sum::<f64>() / 12.0;
+            assert!((f64::from(outlook.values[hour * 3 + 1]) - mean).abs() <= 1e-6 * mean, "hour {hour}");
+        }
+    }
+    // The signal acts on outlooks from its announcement on, and on none before.
+    for (outlook, before) in turn.outlooks.iter().zip(&plain.outlooks) {
+        let acts = outlook.signals.iter().any(|signal| signal.signal_id == "sale");
+        assert_eq!(acts, outlook.origin_us >= announced_us, "{}", outlook.origin_us);
+        assert_eq!(outlook == before, outlook.origin_us < announced_us, "{}", outlook.origin_us);
+    }
+    let families: Vec<&str> = turn.models.iter().map(|(_, model)| model.family.as_str()).collect();
+    assert!(families.contains(&"hourly-ridge-long") && families.contains(&"ridge-long"), "{families:?}");
 }

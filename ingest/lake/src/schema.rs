@@ -225,6 +225,26 @@ pub(crate) fn ledger() -> SchemaRef {
     ])
 }
 
+/// `low` to `high` are the interval of 80 %, null where the load may be more than the capacity; `date` is that of `origin`. An
+/// abstention is one row without them, with its reason.
+pub(crate) fn derived() -> SchemaRef {
+    schema_of(vec![
+        required(DATE, DataType::Date32),
+        required("workload", DataType::Utf8),
+        required("quantity", DataType::Utf8),
+        optional("unit", DataType::Utf8),
+        required("origin", timestamp()),
+        required("at", timestamp()),
+        required("step_s", DataType::Float64),
+        optional("low", DataType::Float64),
+        optional("middle", DataType::Float64),
+        optional("high", DataType::Float64),
+        optional("rests_on", DataType::Utf8),
+        optional("finding", DataType::Utf8),
+        optional("abstains", DataType::Utf8),
+    ])
+}
+
 /// What a model or a policy came to on one workload of one run; scores that do not apply are null.
 pub(crate) fn backtests() -> SchemaRef {
     let mut fields = vec![

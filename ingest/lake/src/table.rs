@@ -16,6 +16,8 @@ pub enum Table {
     Signals,
     /// Forecasts, one row for each workload, origin and step; grows a column for each new quantile.
     Forecasts,
+    /// Outlooks, forecasts by the hour for two weeks, one row for each workload, origin and hour.
+    Outlooks,
     /// Capacity plans, one row each.
     Plans,
     /// Actions, one row for each move; switches set by people stand between them.
@@ -26,21 +28,25 @@ pub enum Table {
     Models,
     /// What became of the rows of the telemetry, one row for each shard and epoch of the processor.
     Ledger,
+    /// What follows from outlooks, one row for each workload, outlook, quantity and step.
+    Derived,
     /// Scores of backtests, one row for each model and each policy of a run.
     Backtests,
 }
 
 impl Table {
     /// Every table.
-    pub const ALL: [Table; 9] = [
+    pub const ALL: [Table; 11] = [
         Table::Windows,
         Table::Signals,
         Table::Forecasts,
+        Table::Outlooks,
         Table::Plans,
         Table::Actions,
         Table::Outcomes,
         Table::Models,
         Table::Ledger,
+        Table::Derived,
         Table::Backtests,
     ];
 
@@ -51,28 +57,31 @@ impl Table {
             Table::Windows => "windows",
             Table::Signals => "signals",
             Table::Forecasts => "forecasts",
+            Table::Outlooks => "outlooks",
             Table::Plans => "plans",
             Table::Actions => "actions",
             Table::Outcomes => "outcomes",
             Table::Models => "models",
             Table::Ledger => "ledger",
+            Table::Derived => "derived",
             Table::Backtests => "backtests",
         }
     }
 
-    /// The topic whose records it keeps; backtests are written by who runs them.
+    /// The topic whose records it keeps; what is derived and backtests are written by who makes them.
     #[must_use]
     pub const fn topic(self) -> Option<Topic> {
         Some(match self {
             Table::Windows => Topic::Windows,
             Table::Signals => Topic::Signals,
             Table::Forecasts => Topic::Forecasts,
+            Table::Outlooks => Topic::Outlooks,
             Table::Plans => Topic::Plans,
             Table::Actions => Topic::Actions,
             Table::Outcomes => Topic::Outcomes,
             Table::Models => Topic::Models,
             Table::Ledger => Topic::Ledger,
-            Table::Backtests => return None,
+            Table::Derived | Table::Backtests => return None,
         })
     }
 
@@ -87,18 +96,19 @@ impl Table {
         Table::of_topics().find(|(_, kept)| *kept == topic).map(|(table, _)| table)
     }
 
-    /// The columns that the table always has, in order. Windows and forecasts add to them.
+    /// The columns that the table always has, in order. Windows, forecasts and outlooks add to them.
     #[must_use]
     pub fn schema(self) -> SchemaRef {
         match self {
             Table::Windows => schema::windows(),
             Table::Signals => schema::signals(),
-            Table::Forecasts => schema::forecasts(),
+            Table::Forecasts | Table::Outlooks => schema::forecasts(),
             Table::Plans => schema::plans(),
             Table::Actions => schema::actions(),
             Table::Outcomes => schema::outcomes(),
             Table::Models => schema::models(),
             Table::Ledger => schema::ledger(),
+            Table::Derived => schema::derived(),
             Table::Backtests => schema::backtests(),
         }
     }
@@ -109,7 +119,7 @@ impl Table {
         match self {
             Table::Windows => "window_start",
             Table::Signals => "starts_at",
-            Table::Forecasts => "origin",
+            Table::Forecasts | Table::Outlooks | Table::Derived => "origin",
             Table::Plans => "decided_at",
             Table::Actions => "at",
             Table::Outcomes => "measured_to",
@@ -123,9 +133,14 @@ impl Table {
     pub(crate) const fn partition_columns(self) -> &'static [&'static str] {
         match self {
             Table::Signals | Table::Models | Table::Backtests => &[],
-            Table::Windows | Table::Forecasts | Table::Plans | Table::Actions | Table::Outcomes | Table::Ledger => {
-                &[schema::DATE]
-            }
+            Table::Windows
+            | Table::Forecasts
+            | Table::Outlooks
+            | Table::Plans
+            | Table::Actions
+            | Table::Outcomes
+            | Table::Ledger
+            | Table::Derived => &[schema::DATE],
         }
     }
 
@@ -134,12 +149,13 @@ impl Table {
         match self {
             Table::Windows => &["workload", "window_size_s", "window_start", "window_end"],
             Table::Signals => &["signal_id", "starts_at", "announced_at"],
-            Table::Forecasts => &["workload", "origin", "at"],
+            Table::Forecasts | Table::Outlooks => &["workload", "origin", "at"],
             Table::Plans => &["workload", "decided_at"],
             Table::Actions => &["workload", "at"],
             Table::Outcomes => &["workload", "measured_from", "measured_to"],
             Table::Models => &["workload", "model_version", "trained_at"],
             Table::Ledger => &["shard", "epoch", "watermark"],
+            Table::Derived => &["workload", "quantity", "origin", "at"],
             Table::Backtests => &["run", "run_at"],
         }
     }

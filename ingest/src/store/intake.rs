@@ -54,9 +54,16 @@ impl Intake {
     pub(super) async fn take(&mut self, table: Table, record: &Received) -> Result<Taken, LakeError> {
         match table {
             Table::Windows => self.take_windows(record).await,
-            Table::Forecasts => self.take_forecast(record).await,
+            Table::Forecasts => self.take_forecast(table, "origin", record).await,
+            Table::Outlooks => self.take_forecast(table, "outlook", record).await,
             Table::Ledger => self.take_ledger(record).await,
-            Table::Signals | Table::Plans | Table::Actions | Table::Outcomes | Table::Models | Table::Backtests => {
+            Table::Signals
+            | Table::Plans
+            | Table::Actions
+            | Table::Outcomes
+            | Table::Models
+            | Table::Derived
+            | Table::Backtests => {
                 let rows = records::rows(table, record);
                 Ok((rows.map_or_else(Fate::Dead, |rows| Fate::Rows(vec![rows])), Vec::new()))
             }
@@ -88,13 +95,13 @@ impl Intake {
     }
 
     /// A workload's forecasts come in the order of their origins. The first in each `forecast_every` is kept.
-    async fn take_forecast(&mut self, record: &Received) -> Result<Taken, LakeError> {
+    async fn take_forecast(&mut self, table: Table, kind: &str, record: &Received) -> Result<Taken, LakeError> {
         let forecast: Forecast = match message(record, "Forecast") {
             Ok(forecast) => forecast,
             Err(reason) => return Ok((Fate::Dead(reason), Vec::new())),
         };
-        let id = format!("origin:{}", forecast.workload);
-        let last = self.last(Table::Forecasts, &id).await?;
+        let id = format!("{kind}:{}", forecast.workload);
+        let last = self.last(table, &id).await?;
         if last.is_some_and(|last| forecast.origin_us <= last) {
             return Ok((Fate::Repeat, Vec::new()));
         }

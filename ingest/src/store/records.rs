@@ -23,8 +23,8 @@ use super::forecasts;
 /// Says what is wrong with it.
 pub(super) fn rows(table: Table, record: &Received) -> Result<RecordBatch, String> {
     match table {
-        Table::Windows | Table::Backtests => Err(format!("{table} are no control record")),
-        Table::Forecasts => forecasts::rows(&message(record, "Forecast")?),
+        Table::Windows | Table::Derived | Table::Backtests => Err(format!("{table} are no control record")),
+        Table::Forecasts | Table::Outlooks => forecasts::rows(&message(record, "Forecast")?),
         Table::Signals => signals::signal_row(record),
         Table::Plans => plans::plan_row(&message(record, "Plan")?),
         Table::Actions => match record.header(headers::MESSAGE) {

@@ -115,9 +115,8 @@ fn it_is_right_about_the_second_week_and_its_event() {
         (first..first + 4).map(|step| load(step, &events)).sum::<f64>() / 4.0
     };
     let off = |hours: std::ops::Range<usize>| {
-        let (error, sum) = hours.fold((0.0, 0.0), |sums, hour| {
-            (sums.0 + (level(last, hour, 1) - truth(hour)).abs(), sums.1 + truth(hour))
-        });
+        let (error, sum) = hours
+            .fold((0.0, 0.0), |sums, hour| (sums.0 + (level(last, hour, 1) - truth(hour)).abs(), sums.1 + truth(hour)));
         error / sum
     };
     assert!(off(168..230) < 0.12, "{}", off(168..230));
