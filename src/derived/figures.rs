@@ -1,8 +1,10 @@
 //! Each number that is derived, with what it rests on.
 
 use headroom_actuator_decide::PlannerConfig;
-use headroom_models::derived::{Growth, LatencyCurve, LatencySample, Range, Sessions, SessionsSample, pool_for};
-use headroom_models::score::{DECILES, at_level};
+use headroom_models::derived::{
+    EQUALLY_LIKELY, Growth, LatencyCurve, LatencySample, Range, Sessions, SessionsSample, pool_for,
+};
+use headroom_models::score::at_level;
 use headroom_proto::EventTime;
 use headroom_proto::v1::{Derived, DerivedStep};
 
@@ -38,7 +40,7 @@ fn no_outlook(outlook: &Outlook) -> Option<String> {
 
 /// The load of a step as equally likely values.
 fn loads(outlook: &Outlook, row: &[f32]) -> [f64; 9] {
-    DECILES.map(|level| at_level(&outlook.levels, row, level))
+    EQUALLY_LIKELY.map(|level| at_level(&outlook.levels, row, level))
 }
 
 fn steps(outlook: &Outlook, of: impl Fn(&[f32]) -> Range) -> Vec<DerivedStep> {

@@ -1,7 +1,7 @@
 //! Sessions at work from load: Little's law, `L = λW` (Little, 1961). W, the time that a session is held for each unit of
 //! load, is what past windows of like load had.
 
-use super::{Range, deciles, groups};
+use super::{Range, equally_likely, groups};
 use crate::scales::median;
 
 /// Fewest windows to learn from.
@@ -20,7 +20,7 @@ pub struct SessionsSample {
 /// How long load holds sessions.
 #[derive(Clone, Debug)]
 pub struct Sessions {
-    /// By load, ascending: the typical load, and the deciles of sessions for each unit of it.
+    /// By load, ascending: the typical load, and sessions for each unit of it.
     held: Vec<(f64, [f64; 9])>,
     /// Least and most load seen.
     pub seen: (f64, f64),
@@ -45,7 +45,7 @@ impl Sessions {
         }
         let held = groups(&usable, |sample| sample.load, GROUPS).into_iter().map(|group| {
             let typical = median(group.iter().map(|sample| sample.load).collect());
-            (typical, deciles(group.iter().map(|sample| sample.sessions / sample.load).collect()))
+            (typical, equally_likely(group.iter().map(|sample| sample.sessions / sample.load).collect()))
         });
         let loads = usable.iter().map(|sample| sample.load);
         let seen = loads.fold((f64::INFINITY, 0.0), |(least, most), load| (load.min(least), load.max(most)));

@@ -1,17 +1,16 @@
-//! Latency from load for each unit: `R = S · (1 + ρ^k / (c(1 - ρ)))` with `ρ` the load over a unit's capacity and
-//! `k = √(2(c+1)) - 1`, Sakasegawa's approximation (1977) of a queue with c servers; with c = 1 it is the queue that shares
-//! its server, `S / (1 - ρ)`.
+//! Latency from load for each unit: `R = S · (1 + C(c, ρ) / (c(1 - ρ)))` with `ρ` the load over a unit's capacity and C the
+//! chance to wait in a queue with c servers (Erlang, 1917); with c = 1 it is also that of a server that is shared, `S / (1 - ρ)`.
 //!
 //! Robust: windows are put together by load, and the curve is that with the least absolute errors of the log. Curves that
 //! fit nearly as well may differ much beyond what was seen, so all of them count in the interval.
 
-use super::{Range, deciles, groups};
+use super::{Range, equally_likely, groups};
 use crate::scales::{median, quantile};
 
 const MIN_WINDOWS: usize = 200;
 const GROUPS: usize = 40;
 /// Servers within a unit that are tried.
-const SERVERS: [f64; 7] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+const SERVERS: [u32; 7] = [1, 2, 4, 8, 16, 32, 64];
 /// Capacities that are tried, as a factor of the highest load: from nearly saturated to never seen busy.
 const FACTORS: usize = 60;
 const FROM: f64 = 1.02;
@@ -35,7 +34,7 @@ pub struct LatencySample {
 /// A curve that may have made the windows.
 #[derive(Clone, Copy, Debug)]
 struct Candidate {
-    servers: f64,
+    servers: u32,
     capacity: f64,
     log_service: f64,
 }
@@ -64,9 +63,12 @@ impl Candidate {
 }
 
 /// The logarithm of latency over service time.
-fn log_shape(servers: f64, utilisation: f64) -> f64 {
-    let power = (2.0 * (servers + 1.0)).sqrt() - 1.0;
-    (utilisation.powf(power) / (servers * (1.0 - utilisation))).ln_1p()
+fn log_shape(servers: u32, utilisation: f64) -> f64 {
+    // Erlang's loss by its recursion, and the chance to wait from that.
+    let offered = f64::from(servers) * utilisation;
+    let lost = (1..=servers).fold(1.0, |lost, k| offered * lost / (f64::from(k) + offered * lost));
+    let waits = lost / (1.0 - utilisation * (1.0 - lost));
+    (waits / (f64::from(servers) * (1.0 - utilisation))).ln_1p()
 }
 
 impl LatencyCurve {
@@ -108,7 +110,7 @@ impl LatencyCurve {
         }
         let candidates = likely(&tried, AS_LIKELY * least);
         let off = usable.iter().map(|sample| sample.latency.ln() - best.log_latency(sample.load));
-        let residuals = deciles(off.filter(|off| off.is_finite()).collect());
+        let residuals = equally_likely(off.filter(|off| off.is_finite()).collect());
         let mut loads: Vec<f64> = usable.iter().map(|sample| sample.load).collect();
         loads.sort_by(f64::total_cmp);
         Ok(Self { candidates, residuals, seen: quantile(&loads, 0.999), windows: usable.len() })
@@ -139,7 +141,7 @@ fn factor(at: usize) -> f64 {
 }
 
 /// The service time that fits best to servers and capacity, and the error that is left.
-fn fitted(points: &[(f64, f64)], servers: f64, capacity: f64) -> (f64, Candidate) {
+fn fitted(points: &[(f64, f64)], servers: u32, capacity: f64) -> (f64, Candidate) {
     let above: Vec<f64> = points.iter().map(|(load, log)| log - log_shape(servers, load / capacity)).collect();
     let log_service = median(above.clone());
     let error = above.iter().map(|log| (log - log_service).abs()).sum();
@@ -150,7 +152,7 @@ fn fitted(points: &[(f64, f64)], servers: f64, capacity: f64) -> (f64, Candidate
 fn likely(tried: &[(f64, Candidate)], most: f64) -> Vec<Candidate> {
     let mut chosen: Vec<Candidate> = tried.first().map(|(_, best)| *best).into_iter().collect();
     for servers in SERVERS {
-        let of = || tried.iter().filter(|(error, one)| *error <= most && (one.servers - servers).abs() < 0.5);
+        let of = || tried.iter().filter(|(error, one)| *error <= most && one.servers == servers);
         chosen.extend(of().min_by(|a, b| a.1.capacity.total_cmp(&b.1.capacity)).map(|(_, one)| *one));
         chosen.extend(of().max_by(|a, b| a.1.capacity.total_cmp(&b.1.capacity)).map(|(_, one)| *one));
     }
