@@ -33,8 +33,5 @@ pub use error::ModelError;
 pub use event::KnownEvent;
 pub use family::{Family, Model};
 pub use history::History;
-<<<<<<< HEAD
-pub use shared::Shared;
-=======
 pub use outlook::Outlook;
->>>>>>> 9e277e0 (Hourly outlook for two weeks, coherent with the forecast by steps)
+pub use shared::Shared;
