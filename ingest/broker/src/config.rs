@@ -23,8 +23,7 @@ pub struct BrokerConfig {
     pub message_max_bytes: usize,
     /// Bytes that a producer holds before its caller must wait.
     pub queue_max_bytes: usize,
-    /// How long a fetch waits for records, in milliseconds. Apache Kafka answers as soon as there are some; the embedded
-    /// broker always waits, and each fetch costs it a query: less is quicker and busier.
+    /// How long a fetch waits for records at the most, in milliseconds. Other requests of the connection wait as well.
     pub fetch_wait_ms: u64,
     /// Bytes that a consumer fetches ahead.
     pub fetch_ahead_bytes: usize,

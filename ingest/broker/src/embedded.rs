@@ -1,32 +1,30 @@
 //! A Kafka-compatible broker in this process: tansu-broker over SQLite in one file.
 //!
 //! Durability: SQLite runs in WAL mode with `synchronous = normal`, so what was acknowledged survives the end of the
-//! process however it ends (SIGKILL included); a power cut may lose the last moments. Limits: never delete a topic
-//! (tansu deletes them all), no transactions, no snappy. Production is Apache Kafka.
+//! process however it ends (SIGKILL included); a power cut may lose the last moments. Limits: no topic
+//! can be removed (tansu would remove them all), no transactions, no snappy. Production is Apache Kafka.
+
+mod arrivals;
+mod server;
 
 use std::fmt;
-use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
-use std::time::Duration;
 
-use tansu_broker::broker::Broker as Tansu;
-use tansu_broker::coordinator::group::administrator::Controller;
-use tansu_storage::StorageContainer;
-use tokio::net::TcpStream;
+use tansu_storage::{BrokerRegistrationRequest, Storage, StorageContainer};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use url::Url;
 use uuid::Uuid;
 
 use crate::BrokerError;
 
-const READY_WITHIN: Duration = Duration::from_secs(30);
-const READY_POLL: Duration = Duration::from_millis(20);
 const NODE_ID: i32 = 1;
+const CLUSTER: &str = "headroom";
 
 /// A running broker; it ends when this is stopped or dropped.
 pub struct Embedded {
     servers: String,
-    task: JoinHandle<Result<(), tansu_broker::Error>>,
+    task: JoinHandle<()>,
 }
 
 impl Embedded {
@@ -35,34 +33,40 @@ impl Embedded {
     /// # Errors
     /// When the address is no address or in use, the folder cannot be written, or the broker is not ready in time.
     pub async fn start(listen: &str, folder: &Path) -> Result<Self, BrokerError> {
-        let address = free_address(listen)?;
+        let refused =
+            |error: std::io::Error| BrokerError::Listen { listen: listen.to_owned(), problem: error.to_string() };
+        let listener = TcpListener::bind(listen).await.map_err(refused)?;
+        let address = listener.local_addr().map_err(refused)?;
         std::fs::create_dir_all(folder)
             .map_err(|error| BrokerError::Embedded(format!("folder {}: {error}", folder.display())))?;
         let file = folder
             .canonicalize()
             .map_err(|error| BrokerError::Embedded(format!("folder {}: {error}", folder.display())))?
             .join("broker.db");
-        let listener = parse_url(&format!("tcp://{address}"))?;
-        let storage = storage_url(&file)?;
-        let built = Tansu::<Controller<StorageContainer>, StorageContainer>::builder()
+        let failed = |error: String| BrokerError::Embedded(format!("opening {}: {error}", file.display()));
+        let built = StorageContainer::builder()
+            .cluster_id(CLUSTER)
             .node_id(NODE_ID)
-            .cluster_id("headroom")
-            .incarnation_id(Uuid::new_v4())
-            .listener(listener.clone())
-            .advertised_listener(listener)
-            .storage(storage)
+            .advertised_listener(parse_url(&format!("tcp://{address}"))?)
+            .storage(storage_url(&file)?)
             .silent(true)
             .build()
             .await;
-        let mut broker =
-            built.map_err(|error| BrokerError::Embedded(format!("opening {}: {error}", file.display())))?;
-        index_headers(&file)
-            .await
-            .map_err(|error| BrokerError::Embedded(format!("an index in {}: {error}", file.display())))?;
-        let task = tokio::spawn(async move { broker.serve(tokio::time::Instant::now()).await });
-        let mut embedded = Self { servers: address.to_string(), task };
-        embedded.ready(address).await?;
-        Ok(embedded)
+        let storage = built.map_err(|error| failed(error.to_string()))?;
+        index_headers(&file).await.map_err(|error| failed(error.to_string()))?;
+        let broker = BrokerRegistrationRequest {
+            broker_id: NODE_ID,
+            cluster_id: CLUSTER.to_owned(),
+            incarnation_id: Uuid::new_v4(),
+            rack: None,
+        };
+        storage.register_broker(broker).await.map_err(|error| failed(error.to_string()))?;
+        let task = tokio::spawn(async move {
+            if let Err(error) = server::serve(listener, CLUSTER, storage).await {
+                tracing::error!(%error, "the embedded broker has ended");
+            }
+        });
+        Ok(Self { servers: address.to_string(), task })
     }
 
     /// `bootstrap.servers` for any Kafka client.
@@ -75,21 +79,6 @@ impl Embedded {
     pub async fn stop(mut self) {
         self.task.abort();
         (&mut self.task).await.ok();
-    }
-
-    async fn ready(&mut self, address: SocketAddr) -> Result<(), BrokerError> {
-        let deadline = tokio::time::Instant::now() + READY_WITHIN;
-        while TcpStream::connect(address).await.is_err() {
-            if self.task.is_finished() {
-                let ended = (&mut self.task).await;
-                return Err(BrokerError::Embedded(format!("it ended at once: {ended:?}")));
-            }
-            if tokio::time::Instant::now() > deadline {
-                return Err(BrokerError::Embedded(format!("not ready at {address} after {READY_WITHIN:?}")));
-            }
-            tokio::time::sleep(READY_POLL).await;
-        }
-        Ok(())
     }
 }
 
@@ -112,12 +101,6 @@ async fn index_headers(file: &Path) -> libsql::Result<()> {
     let connection = database.connect()?;
     connection.execute("create index if not exists headers_of_record on header (topition, offset_id)", ()).await?;
     Ok(())
-}
-
-/// The broker binds the address itself, later: this finds a port, and tells early that one is in use.
-fn free_address(listen: &str) -> Result<SocketAddr, BrokerError> {
-    let bound = TcpListener::bind(listen).and_then(|listener| listener.local_addr());
-    bound.map_err(|error| BrokerError::Listen { listen: listen.to_owned(), problem: error.to_string() })
 }
 
 /// tansu strips one slash and takes the rest as it is written in the URL, percent signs included.

@@ -7,7 +7,13 @@ mod kafka;
 #[path = "contract/suite.rs"]
 mod suite;
 
-use headroom_ingest_broker::{Broker, BrokerConfig};
+use std::time::Duration;
+
+use headroom_ingest_broker::{Broker, BrokerConfig, Record, Start};
+use headroom_proto::topics::Topic;
+use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 
 /// Fast timeouts, so that a broker that is away shows quickly.
 fn config() -> BrokerConfig {
@@ -26,6 +32,44 @@ async fn the_embedded_broker_keeps_the_contract() {
     let embedded =
         headroom_ingest_broker::embedded::Embedded::start("127.0.0.1:0", folder.path()).await.expect("starts");
     suite::keeps_the_contract(&Broker::new(embedded.bootstrap_servers(), &config())).await;
+    embedded.stop().await;
+}
+
+/// A reader may wait long, so that it need not ask often.
+#[cfg(feature = "embedded-broker")]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_read_that_waits_at_the_end_is_answered_when_something_comes() {
+    let folder = tempfile::tempdir().expect("a temp folder");
+    let embedded =
+        headroom_ingest_broker::embedded::Embedded::start("127.0.0.1:0", folder.path()).await.expect("starts");
+    let broker = Broker::new(embedded.bootstrap_servers(), &BrokerConfig { fetch_wait_ms: 30_000, ..config() });
+    broker.ensure_topics().await.expect("topics");
+    let (producer, consumer) = (broker.producer().expect("a producer"), broker.consumer("waits").expect("a consumer"));
+    consumer.assign(&[(Topic::Signals, 0, Start::Earliest)]).await.expect("assigns");
+    assert!(consumer.poll(1, Duration::from_secs(1)).await.expect("polls").is_empty());
+    for value in ["first", "second"] {
+        producer.send_all(vec![Record::new(Topic::Signals, value)]).await.expect("acknowledged");
+        let read = consumer.poll(1, Duration::from_secs(15)).await.expect("polls");
+        assert_eq!(read.first().map(|record| record.value.to_vec()), Some(value.into()));
+    }
+    embedded.stop().await;
+}
+
+/// tansu would remove them all.
+#[cfg(feature = "embedded-broker")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_embedded_broker_removes_no_topic() {
+    let folder = tempfile::tempdir().expect("a temp folder");
+    let embedded =
+        headroom_ingest_broker::embedded::Embedded::start("127.0.0.1:0", folder.path()).await.expect("starts");
+    let broker = Broker::new(embedded.bootstrap_servers(), &config());
+    broker.ensure_topics().await.expect("topics");
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", embedded.bootstrap_servers()).create().expect("a client");
+    let removed = admin.delete_topics(&[Topic::Late.name()], &AdminOptions::new()).await;
+    assert!(removed.is_err() || removed.is_ok_and(|topics| topics.iter().all(Result::is_err)));
+    let producer = broker.producer().expect("a producer");
+    producer.send_all(vec![Record::new(Topic::Late, "still there")]).await.expect("acknowledged");
     embedded.stop().await;
 }
 
