@@ -38,7 +38,8 @@ pub(crate) struct BacktestArgs {
     #[arg(long, value_name = "FILE", required_unless_present = "table")]
     data: Option<PathBuf>,
     /// The history from a table of the lake in --data-dir instead, such as windows: its columns are window_start,
-    /// requests_per_s and workload unless named, and the lake's signals count unless --signals is given.
+    /// requests_per_s and workload unless named, and the lake's signals count unless --signals is given. With a version,
+    /// such as windows@12, the table as it was then: `headroom lake history` lists them.
     #[arg(long, value_name = "TABLE", conflicts_with = "data", requires = "data_dir")]
     table: Option<String>,
     /// The events: CSV with event_id, kind, announced_at, starts_at, ends_at, expected_reach, weight, audience, name; and, if wanted, workloads

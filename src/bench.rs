@@ -1,6 +1,7 @@
 //! `headroom bench`: how fast a part is, beside its peers, in one run on one machine.
 
 mod forecast;
+mod groups;
 mod m4;
 mod outlook;
 mod peers;
@@ -19,6 +20,8 @@ pub(crate) enum BenchCommand {
     Forecast(forecast::ForecastArgs),
     /// The hourly series of the M4 competition, with its scores.
     M4(m4::M4Args),
+    /// What reconciliation does to the forecasts of series and of their sum.
+    Groups(groups::GroupsArgs),
     /// How good hourly outlooks over 14 days are on a recorded load.
     Outlook(outlook::OutlookArgs),
 }
@@ -28,6 +31,7 @@ pub(crate) async fn run(command: BenchCommand) -> anyhow::Result<()> {
     match command {
         BenchCommand::Windows(args) => windows::run(args).await,
         BenchCommand::Forecast(args) => forecast::run(args).await,
+        BenchCommand::Groups(args) => groups::run(args).await,
         BenchCommand::M4(args) => m4::run(args).await,
         BenchCommand::Outlook(args) => outlook::run(args).await,
     }

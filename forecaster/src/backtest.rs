@@ -1,6 +1,7 @@
 //! A history as if the forecaster had been there: the engine is told of each step in order, as the service tells it,
 //! and every forecast is scored on the steps that came behind it.
 
+mod groups;
 mod outlook;
 mod spikes;
 
@@ -11,6 +12,7 @@ use headroom_proto::v1::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::signals::{Added, SignalBook};
+pub use groups::{GroupScores, groups};
 pub use outlook::{OutlookScores, outlook};
 use spikes::{Peak, Spikes};
 

@@ -1,14 +1,15 @@
 //! What the forecaster may be told.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use headroom_models::{Engine, EngineConfig, Outlook};
 use headroom_proto::time::span_text;
-use headroom_proto::{EventTime, Span};
+use headroom_proto::{EventTime, Span, WorkloadId};
 use serde::{Deserialize, Serialize};
 
-use crate::ForecasterError;
+use crate::{ForecasterError, GroupConfig};
 
 /// The models of an outlook know signals and residuals no further ahead.
 const MAX_OUTLOOK: Span = Span::from_hours(14 * 24);
@@ -28,6 +29,10 @@ pub struct ForecasterConfig {
     /// How far ahead the outlook by the hour reaches; `0h` for none. It costs an engine of its own.
     #[serde(with = "span_text")]
     pub outlook: Span,
+    /// Groups of workloads whose outlooks are to add up to that of their sum, by name. A workload counts with the first
+    /// that has it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, GroupConfig>,
     /// The quantiles, ascending, each in (0, 1).
     pub levels: Vec<f64>,
     /// No forecast has an origin before this; windows from before are still learned from.
@@ -68,6 +73,7 @@ impl Default for ForecasterConfig {
             window_size: Span::from_mins(5),
             horizon: Span::from_hours(24),
             outlook: Span::from_hours(14 * 24),
+            groups: BTreeMap::new(),
             levels: vec![0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 0.99],
             forecast_from: None,
             engine: EngineConfig::default(),
@@ -120,6 +126,21 @@ impl ForecasterConfig {
         Ok(if hours == 0 { None } else { Outlook::try_new(&self.engine()?, hours)? })
     }
 
+    /// What a new group's outlook starts as, by hours; none when there is to be none.
+    ///
+    /// # Errors
+    /// When a setting is out of range.
+    pub(crate) fn group_outlook(&self) -> Result<Option<Outlook>, ForecasterError> {
+        let hours = usize::try_from(self.outlook.steps(Span::from_hours(1))).unwrap_or(0);
+        let by_hours = EngineConfig { step_us: Span::from_hours(1).micros(), horizon_steps: 1, ..self.engine()? };
+        Ok(if hours <= 1 { None } else { Outlook::try_new(&by_hours, hours)? })
+    }
+
+    /// The group that a workload counts with.
+    pub(crate) fn group_of(&self, workload: &str) -> Option<&str> {
+        self.groups.iter().find(|(_, group)| group.has(workload)).map(|(name, _)| name.as_str())
+    }
+
     fn unchecked_engine(&self) -> EngineConfig {
         EngineConfig {
             step_us: self.window_size.micros(),
@@ -170,8 +191,13 @@ impl ForecasterConfig {
             (!self.levels.is_empty() && ascending && levels_fit, "`levels` must ascend within (0, 1)".to_owned()),
             (self.snapshot_interval.micros() > 0, "`snapshot_interval` must be positive".to_owned()),
         ];
+        let groups = self.groups.iter().map(|(name, group)| {
+            let fits = WorkloadId::try_new(name.as_str()).is_ok() && !group.workloads.is_empty();
+            (fits, format!("`groups.{name}` must have a name as workloads have, and `workloads`"))
+        });
+        let checks = checks.into_iter().chain(groups);
         let limits = limits.into_iter().map(|(name, limit)| (limit > 0, format!("`{name}` must be positive")));
-        checks.into_iter().chain(limits).filter(|(fits, _)| !fits).map(|(_, mistake)| mistake).collect()
+        checks.chain(limits).filter(|(fits, _)| !fits).map(|(_, mistake)| mistake).collect()
     }
 }
 

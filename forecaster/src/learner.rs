@@ -12,6 +12,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::ForecasterConfig;
+use crate::groups::Group;
 use crate::intake::Batch;
 use crate::lineage::Lineage;
 use crate::metrics::{Fate, Tally};
@@ -26,6 +27,9 @@ pub(crate) struct State {
     pub(crate) positions: Positions,
     /// The last origin published, by workload.
     pub(crate) published: BTreeMap<String, i64>,
+    /// The last origin of an outlook published, by workload or group.
+    pub(crate) outlooks: BTreeMap<String, i64>,
+    groups: BTreeMap<String, Group>,
     signals: SignalBook,
     workloads: BTreeMap<String, Workload>,
     /// The trees of all workloads.
@@ -75,6 +79,7 @@ pub(crate) struct Learners {
     /// A new workload starts as a copy of this.
     engine: Engine,
     outlook: Option<Outlook>,
+    group_outlook: Option<Outlook>,
     state: State,
     /// Engines that have learned elsewhere, by the workload that starts from one.
     adopted: BTreeMap<String, Engine>,
@@ -86,7 +91,15 @@ impl Learners {
     pub(crate) fn new(config: Arc<ForecasterConfig>, engine: Engine, mut state: State) -> Self {
         // A state on disk holds them once.
         state.workloads.values_mut().for_each(|workload| workload.borrow_from(&state.trees));
-        Self { config, engine, outlook: None, state, adopted: BTreeMap::new(), limit_logged: false }
+        Self {
+            config,
+            engine,
+            outlook: None,
+            group_outlook: None,
+            state,
+            adopted: BTreeMap::new(),
+            limit_logged: false,
+        }
     }
 
     /// The same, where workloads without history start from models that were learned elsewhere.
@@ -94,9 +107,9 @@ impl Learners {
         Self { adopted, ..self }
     }
 
-    /// The same, where each new workload has an outlook that starts as a copy of this one.
-    pub(crate) fn looking_out(self, outlook: Option<Outlook>) -> Self {
-        Self { outlook, ..self }
+    /// The same, where each new workload, and each group, has an outlook that starts as a copy of these.
+    pub(crate) fn looking_out(self, outlook: Option<Outlook>, group_outlook: Option<Outlook>) -> Self {
+        Self { outlook, group_outlook, ..self }
     }
 
     pub(crate) fn state(&self) -> &State {
@@ -169,6 +182,16 @@ impl Learners {
         if added == Added::InsteadOfOldest {
             turn.tally.add(Fate::Forgotten, 1);
         }
+        for (name, group) in &mut self.state.groups {
+            let members = self.state.workloads.keys().filter(|member| self.config.group_of(member) == Some(name));
+            let events = members.filter_map(|member| {
+                self.state.signals.event_for(&signal, &WorkloadId::try_new(member.as_str()).ok()?)
+            });
+            // It acts on the group as long as it acts on one of its members.
+            if let Some(event) = events.min_by_key(|event| event.cancelled) {
+                group.signal(event);
+            }
+        }
         for (name, workload) in &mut self.state.workloads {
             let Ok(id) = WorkloadId::try_new(name.as_str()) else { continue };
             if let Some(event) = self.state.signals.event_for(&signal, &id) {
@@ -239,11 +262,27 @@ impl Learners {
             return Fate::Stale;
         }
         turn.models.extend(models.into_iter().filter(|_| is_new(window.end_us)).map(|model| (window.end_us, model)));
+        let group = self.config.group_of(&window.workload).zip(self.group_outlook.as_ref());
+        if let (Some((name, outlook)), Some((hour_us, mean))) = (group, workload.closed_hour(window.end_us)) {
+            let group = self.state.groups.entry(name.to_owned()).or_insert_with(|| Group::new(outlook.clone()));
+            if group.is_new(&window.workload) {
+                let events = WorkloadId::try_new(window.workload.as_str()).map(|id| self.state.signals.events_for(&id));
+                events.into_iter().flatten().filter(|event| !event.cancelled).for_each(|event| group.signal(event));
+            }
+            let cards = group.hour(&window.workload, hour_us, mean);
+            let records = cards.into_iter().map(|card| lineage.trained(name, card, &self.state.positions));
+            turn.models.extend(records.filter(|_| is_new(window.end_us)).map(|model| (window.end_us, model)));
+        }
         if forecasts {
             let pool = self.state.pool.as_ref().and_then(|(_, pool)| pool.as_ref());
             let (forecast, outlook) = workload.forecast(&window, lineage, pool);
+            let held = outlook.map(|outlook| workload.held(outlook));
+            let outlooks = match group.and_then(|(name, _)| Some((name, self.state.groups.get_mut(name)?))) {
+                Some((name, group)) => held.map(|held| group.outlook(name, &window.workload, held)).unwrap_or_default(),
+                None => held.map(|held| held.outlook).into_iter().collect(),
+            };
+            turn.outlooks.extend(outlooks.into_iter().filter(|outlook| self.state.is_new_outlook(outlook)));
             if is_new(forecast.origin_us) {
-                turn.outlooks.extend(outlook);
                 self.state.published.insert(window.workload, forecast.origin_us);
                 turn.forecasts.push(forecast);
             }
@@ -270,6 +309,16 @@ impl State {
         let mut engine = self.workloads.get(workload)?.engine().clone();
         self.trees.lend(&mut engine);
         Some(engine)
+    }
+
+    /// Was this outlook not published before? It is, from now on.
+    fn is_new_outlook(&mut self, outlook: &Forecast) -> bool {
+        let before_us = self.outlooks.get(&outlook.workload).copied();
+        let is_new = before_us.is_none_or(|before_us| outlook.origin_us > before_us);
+        if is_new {
+            self.outlooks.insert(outlook.workload.clone(), outlook.origin_us);
+        }
+        is_new
     }
 
     /// Pools the weeks of the workloads anew, once a day of event time.

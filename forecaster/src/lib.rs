@@ -6,6 +6,7 @@
 pub mod backtest;
 mod config;
 mod error;
+mod groups;
 mod grpc;
 mod handle;
 mod intake;
@@ -28,6 +29,7 @@ mod workload;
 
 pub use config::ForecasterConfig;
 pub use error::ForecasterError;
+pub use groups::GroupConfig;
 pub use grpc::ForecastGrpc;
 pub use handle::ForecasterHandle;
 pub use service::ForecasterService;

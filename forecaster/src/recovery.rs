@@ -93,7 +93,12 @@ pub(crate) async fn recover(
         forecasts.push(Arc::new(forecast));
     }
     let outlooks = ends.tails(broker, Topic::Outlooks, tail_records).await?;
-    let outlooks = outlooks.iter().filter_map(|record| Forecast::decode(&*record.value).ok().map(Arc::new)).collect();
+    let outlooks: Vec<Arc<Forecast>> =
+        outlooks.iter().filter_map(|record| Forecast::decode(&*record.value).ok().map(Arc::new)).collect();
+    for outlook in &outlooks {
+        let published = state.outlooks.entry(outlook.workload.clone()).or_insert(outlook.origin_us);
+        *published = outlook.origin_us.max(*published);
+    }
     let models = ends.tails(broker, Topic::Models, tail_records).await?;
     let models = models.iter().filter_map(|record| Model::decode(&*record.value).ok()).collect();
     Ok(Recovered { state, ends, forecasts, outlooks, models })

@@ -38,6 +38,7 @@ pub struct ForecasterService {
     config: Arc<ForecasterConfig>,
     engine: Engine,
     outlook: Option<Outlook>,
+    group_outlook: Option<Outlook>,
     broker: Broker,
     clock: Clock,
     folder: SnapshotFolder,
@@ -75,7 +76,7 @@ impl ForecasterService {
         registry: &mut Registry,
     ) -> Result<(Self, ForecasterHandle), ForecasterError> {
         let engine = Engine::try_new(config.engine()?)?;
-        let outlook = config.outlook()?;
+        let (outlook, group_outlook) = (config.outlook()?, config.group_outlook()?);
         let folder = SnapshotFolder::new(state_dir, fingerprint(&config)?);
         let (handle, questions) = ForecasterHandle::new(&config, clock.clone());
         let metrics = Metrics::register(registry);
@@ -83,8 +84,19 @@ impl ForecasterService {
             config.adopt.as_deref().map(|folder| transfer::read_folder(folder, engine.config())).transpose()?;
         let (config, shown) = (Arc::new(config), handle.clone());
         let adopted = adopted.unwrap_or_default();
-        let service =
-            Self { config, engine, outlook, broker, clock, folder, metrics, handle: shown, questions, adopted };
+        let service = Self {
+            config,
+            engine,
+            outlook,
+            group_outlook,
+            broker,
+            clock,
+            folder,
+            metrics,
+            handle: shown,
+            questions,
+            adopted,
+        };
         Ok((service, handle))
     }
 
@@ -122,8 +134,8 @@ impl ForecasterService {
 /// A state fits when the same windows lead to the same forecasts: the same settings, by the same code.
 pub(crate) fn fingerprint(config: &ForecasterConfig) -> Result<String, ForecasterError> {
     let engine = config.engine()?;
-    let parts =
-        (&config.target, config.window_size, config.forecast_from, config.outlook, engine, lineage::CODE_VERSION);
+    let looks = (config.outlook, &config.groups);
+    let parts = (&config.target, config.window_size, config.forecast_from, looks, engine, lineage::CODE_VERSION);
     let text = serde_json::to_vec(&parts).map_err(|error| ForecasterError::Config(error.to_string()))?;
     Ok(sha256(&text))
 }
@@ -159,7 +171,7 @@ impl Running {
         });
         let adopted = std::mem::take(&mut service.adopted);
         let learners = Learners::new(Arc::clone(&service.config), service.engine.clone(), recovered.state);
-        let learners = learners.adopting(adopted).looking_out(service.outlook.take());
+        let learners = learners.adopting(adopted).looking_out(service.outlook.take(), service.group_outlook.take());
         service.handle.update(|status| {
             status.state = StageState::Running;
             status.event_time = learners.handled_us().map(EventTime::from_micros);

@@ -131,7 +131,8 @@ pub(crate) fn learners(config: &ForecasterConfig) -> Learners {
 /// Learners that go on from a state.
 pub(crate) fn with_state(config: &ForecasterConfig, state: State) -> Learners {
     let engine = Engine::try_new(config.engine().expect("legal settings")).expect("legal settings");
-    Learners::new(Arc::new(config.clone()), engine, state).looking_out(config.outlook().expect("legal settings"))
+    Learners::new(Arc::new(config.clone()), engine, state)
+        .looking_out(config.outlook().expect("legal settings"), config.group_outlook().expect("legal settings"))
 }
 
 /// Hands over one batch whose first records have these offsets.

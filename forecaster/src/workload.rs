@@ -8,6 +8,7 @@ use headroom_models::{
 use headroom_proto::v1::{self, Forecast, Mark, MarkKind, Model, SignalUse};
 use serde::{Deserialize, Serialize};
 
+use crate::groups::Held;
 use crate::lifts;
 use crate::lineage::{self, Lineage};
 use crate::positions::Positions;
@@ -154,6 +155,18 @@ impl Workload {
         (Self::record(window, lineage, forecast), outlook)
     }
 
+    /// An outlook with what it is weighed by in a group.
+    pub(crate) fn held(&self, outlook: Forecast) -> Held {
+        let deviations =
+            self.outlook.as_ref().map(|of| of.deviations(&outlook.levels, &outlook.values, &outlook.event_steps));
+        Held { outlook, deviations: deviations.unwrap_or_default() }
+    }
+
+    /// Start and mean of the hour that ends at `end_us`; none when no hour ends there.
+    pub(crate) fn closed_hour(&self, end_us: i64) -> Option<(i64, Option<f64>)> {
+        self.outlook.as_ref()?.last_hour().filter(|(start_us, _)| start_us + HOUR_US == end_us)
+    }
+
     fn is_incomplete(&self) -> bool {
         self.incomplete & ((1 << LEVEL) - 1) != 0
     }
@@ -192,7 +205,7 @@ impl Workload {
     }
 }
 
-fn made(set: ForecastSet) -> Forecast {
+pub(crate) fn made(set: ForecastSet) -> Forecast {
     let verdict = match set.verdict {
         _ if !set.held_back.is_empty() => v1::Verdict::Abstain,
         Verdict::Fresh => v1::Verdict::Fresh,

@@ -3,10 +3,12 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::calibration::Group;
 use crate::champion::{MaturedScore, Path, Track, usable};
 use crate::ensemble::{Blend, Part, Shares};
 use crate::event::EventBook;
 use crate::family::{Family, Training};
+use crate::score::at_level;
 use crate::{EngineConfig, History, KnownEvent, ModelError};
 
 mod lift;
@@ -368,6 +370,21 @@ impl Engine {
         self.last.iter().flatten().map(|(family, values)| (family.name(), values.as_slice()))
     }
 
+    /// How far off each step of a forecast of its own usually is, in the unit of the load: the loss of late, as far ahead,
+    /// times the median. It is in proportion to a deviation, and as good for weighing forecasts by. NaN where nothing has
+    /// matured from as far ahead.
+    #[must_use]
+    pub fn deviations(&self, levels: &[f64], values: &[f32], event_steps: &[bool]) -> Vec<f64> {
+        let recent = self.tracks.first().map(|champion| &champion.recent);
+        let rows = values.chunks_exact(levels.len().max(1)).zip(event_steps).zip(0_i64..);
+        rows.map(|((row, event), step)| {
+            let group = Group::of(step * self.config.step_us, *event);
+            let loss = recent.and_then(|recent| recent.relative(group)).unwrap_or(f64::NAN);
+            loss * at_level(levels, row, 0.5)
+        })
+        .collect()
+    }
+
     /// Version of the model that is served; empty before the first fit.
     #[must_use]
     pub fn champion(&self) -> &str {
@@ -378,6 +395,11 @@ impl Engine {
     #[must_use]
     pub fn origin_us(&self) -> Option<i64> {
         (!self.history.is_empty()).then(|| self.history.end_us())
+    }
+
+    /// Start and value of the last step that was observed; no value for a gap.
+    pub(crate) fn last_step(&self) -> Option<(i64, Option<f64>)> {
+        self.history.last(1).next()
     }
 
     /// Is a step within an event that was known at `at_us`?

@@ -78,6 +78,11 @@ impl Recent {
         (actual > 0.0).then(|| 2.0 * pinball / actual)
     }
 
+    /// Pinball loss over actual, as far ahead and in or outside of events; none when nothing has matured.
+    pub(crate) fn relative(&self, group: Group) -> Option<f64> {
+        self.loss_log(group).map(f64::exp)
+    }
+
     /// Pinball loss over actual, on the log scale; none when nothing has matured. That of events leans on that of quiet
     /// steps as long as few days with events were seen.
     fn loss_log(&self, group: Group) -> Option<f64> {

@@ -16,6 +16,7 @@ mod history;
 mod learned;
 mod mstl;
 mod outlook;
+pub mod reconcile;
 mod ridge;
 mod scales;
 pub mod score;

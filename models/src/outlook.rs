@@ -119,8 +119,7 @@ impl Outlook {
     /// # Errors
     /// An abstention, with its reason.
     pub fn forecast(&mut self, fine: Result<&ForecastSet, &Abstention>) -> Result<ForecastSet, Abstention> {
-        let mut set = self.engine.forecast()?;
-        set.model_version = format!("{PREFIX}-{}", set.model_version);
+        let mut set = self.forecast_alone()?;
         let fits = |fine: &&ForecastSet| {
             fine.origin_us == set.origin_us && fine.levels == set.levels && fine.step_us == self.fine_us
         };
@@ -140,6 +139,28 @@ impl Outlook {
             }
         }
         Ok(set)
+    }
+
+    /// The hourly engine's own, from the end of the last closed hour.
+    ///
+    /// # Errors
+    /// An abstention, with its reason.
+    pub fn forecast_alone(&mut self) -> Result<ForecastSet, Abstention> {
+        let mut set = self.engine.forecast()?;
+        set.model_version = format!("{PREFIX}-{}", set.model_version);
+        Ok(set)
+    }
+
+    /// How far off each hour usually is: see [`Engine::deviations`].
+    #[must_use]
+    pub fn deviations(&self, levels: &[f64], values: &[f32], event_steps: &[bool]) -> Vec<f64> {
+        self.engine.deviations(levels, values, event_steps)
+    }
+
+    /// Start and mean of the last closed hour; no mean for a gap.
+    #[must_use]
+    pub fn last_hour(&self) -> Option<(i64, Option<f64>)> {
+        self.engine.last_step()
     }
 }
 

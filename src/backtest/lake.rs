@@ -44,18 +44,33 @@ fn numbers(batch: &RecordBatch, name: &str) -> anyhow::Result<Float64Array> {
     Ok(cast(found, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
 }
 
-/// The loads in a table; of windows those of the step's length, the newest revision of each.
+/// The loads in a table, `windows`, or in a version of it, `windows@12`; of windows those of the step's length, the newest
+/// revision of each.
 pub(super) async fn series(lake: &Lake, table: &str, args: &BacktestArgs) -> anyhow::Result<Vec<Series>> {
     let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let (time, value) = (quoted(&args.time_column), quoted(&args.value_column));
     let workload = args.workload_column.as_deref().map_or("'load'".to_owned(), quoted);
     let size_s = args.step.micros() / 1_000_000;
-    let newest = if table == Table::Windows.name() {
+    let (name, version) = match table.split_once('@') {
+        Some((name, version)) => {
+            let number: u64 = version.parse().map_err(|_| {
+                UserError::new(format!(
+                    "--table {table}: `{version}` is no version: write a number, such as windows@12"
+                ))
+            })?;
+            (name, format!(" VERSION AS OF {number}"))
+        }
+        None => (table, String::new()),
+    };
+    let newest = if name == Table::Windows.name() {
         format!("WHERE window_size_s = {size_s} ORDER BY revision")
     } else {
         String::new()
     };
-    let sql = format!("SELECT {workload} AS workload, {time} AS at, {value} AS value FROM {} {newest}", quoted(table));
+    let sql = format!(
+        "SELECT {workload} AS workload, {time} AS at, {value} AS value FROM {}{version} {newest}",
+        quoted(name)
+    );
     let mut samples: BTreeMap<(String, i64), f64> = BTreeMap::new();
     for batch in ask(lake, &sql).await? {
         let (names, at, values) = (texts(&batch, "workload")?, times(&batch, "at")?, numbers(&batch, "value")?);
@@ -180,7 +195,87 @@ fn rows(study: &Study, step_us: i64) -> Vec<Row> {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{BooleanArray, Date32Array, Int32Array};
+    use arrow::datatypes::{Field, Schema};
+    use clap::Parser;
+
     use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: BacktestArgs,
+    }
+
+    /// Windows of an hour whose value is as given, in their revision.
+    fn windows(revision: i32, values: &[f64]) -> RecordBatch {
+        let mut fields: Vec<Field> =
+            Table::Windows.schema().fields().iter().map(|field| field.as_ref().clone()).collect();
+        fields.push(Field::new("requests_per_s", DataType::Float64, true));
+        let (rows, hour) = (values.len(), 3_600_000_000_i64);
+        let starts = || (0..).take(rows).map(move |at: i64| at * hour);
+        let time =
+            |values: Vec<i64>| -> ArrayRef { Arc::new(TimestampMicrosecondArray::from(values).with_timezone("UTC")) };
+        let columns = fields.iter().map(|field| -> ArrayRef {
+            match field.name().as_str() {
+                "date" => Arc::new(Date32Array::from_iter_values((0..).take(rows).map(|at: i32| at / 24))),
+                "query" => Arc::new(StringArray::new_repeated("load", rows)),
+                "workload" => Arc::new(StringArray::new_repeated("shop", rows)),
+                "window_size_s" => Arc::new(Int32Array::from_value(3_600, rows)),
+                "revision" => Arc::new(Int32Array::from_value(revision, rows)),
+                "complete" => Arc::new(BooleanArray::from(vec![true; rows])),
+                "window_start" => time(starts().collect()),
+                "window_end" => time(starts().map(|at| at + hour).collect()),
+                _ => Arc::new(Float64Array::from(values.to_vec())),
+            }
+        });
+        let columns = columns.collect();
+        RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("the columns fit")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_version_of_a_table_stays_as_it_was_when_its_future_changes() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let lake = Lake::open(folder.path()).await.expect("opens");
+        let load = |hour: i32| 100.0 + 40.0 * (f64::from(hour) / 24.0 * std::f64::consts::TAU).sin();
+        let days = |days: i32| (0..days * 24).map(load).collect::<Vec<f64>>();
+        lake.append(Table::Windows, vec![windows(0, &days(10))], Commit::default()).await.expect("commits");
+        let state = lake.tables().await.expect("lists");
+        let version = state.iter().find(|of| of.table == Table::Windows).and_then(|of| of.version).expect("a version");
+        let args = |table: &str| {
+            let words = ["backtest", "--table", table, "--data-dir", "x", "--step", "1h", "--horizon", "6h"];
+            Command::parse_from(words).args
+        };
+        let read = |table: String| {
+            let lake = &lake;
+            async move { series(lake, &table, &args(&table)).await.expect("reads") }
+        };
+        let before = read("windows".to_owned()).await;
+        // What came later: a day more, and corrections of all that was.
+        let corrected: Vec<f64> = days(11).into_iter().map(|value| 3.0 * value).collect();
+        lake.append(Table::Windows, vec![windows(1, &corrected)], Commit::default()).await.expect("commits");
+        let (pinned, newest) = (read(format!("windows@{version}")).await, read("windows".to_owned()).await);
+        assert_eq!((pinned[0].loads.len(), newest[0].loads.len()), (240, 264));
+        let forecasts = |of: &Series| {
+            let series = headroom_forecaster::backtest::Series {
+                start_us: of.start.micros(),
+                step_us: of.step.micros(),
+                values: &of.loads,
+            };
+            let (mut made, config) =
+                (Vec::new(), headroom_models::EngineConfig { horizon_steps: 6, ..Default::default() });
+            let observer = |at: i64, set: Result<&headroom_models::ForecastSet, &headroom_models::Abstention>| {
+                made.extend(set.ok().map(|set| (at, set.clone())));
+            };
+            headroom_forecaster::backtest::rolling(series, &[], &config, 0, None, observer).expect("runs");
+            made
+        };
+        let (first, again, other) = (forecasts(&before[0]), forecasts(&pinned[0]), forecasts(&newest[0]));
+        assert!(!first.is_empty() && first == again, "a forecast moved with the table's future");
+        assert_ne!(first.first(), other.first());
+        let refused = series(&lake, "windows@new", &args("windows@new")).await.expect_err("no number");
+        assert!(refused.to_string().contains("windows@12"), "{refused}");
+    }
 
     #[test]
     fn the_scores_stand_where_the_table_expects_them() {

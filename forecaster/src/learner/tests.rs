@@ -2,11 +2,13 @@ use headroom_proto::Span;
 use headroom_proto::v1::{MarkKind, Verdict};
 
 use super::*;
-use crate::ForecasterConfig;
+use std::collections::BTreeSet;
+
 use crate::lineage::SCORED;
 use crate::testing::{
     DAY_US, HOUR_US, Row, START_US, STEP_US, config, days, encoded, handle, learners, sale, window_records,
 };
+use crate::{ForecasterConfig, GroupConfig};
 
 fn run(rows: &[Row], signals: Vec<Record>) -> Turn {
     handle(&mut learners(&config()), signals, window_records(rows, 1), 0)
@@ -186,4 +188,66 @@ fn outlooks_come_by_the_hour_and_rest_on_the_forecasts_of_their_origin() {
     }
     let families: Vec<&str> = turn.models.iter().map(|(_, model)| model.family.as_str()).collect();
     assert!(families.contains(&"hourly-ridge-long") && families.contains(&"ridge-long"), "{families:?}");
+}
+
+/// Two workloads of different sizes and rhythms; one hour of the second is missing.
+fn two(count: i64) -> Vec<Row> {
+    let rows = days(count).into_iter().flat_map(|row| {
+        let other = row.value.map(|value| 500.0 - 2.0 * value);
+        let is_gone = (row.end_us - START_US).div_euclid(HOUR_US) == 9 * 24 + 5;
+        let other = Row { workload: "bank".to_owned(), value: other, ..row.clone() };
+        [Some(row), Some(other).filter(|_| !is_gone)]
+    });
+    rows.flatten().collect()
+}
+
+#[test]
+fn outlooks_of_a_group_add_up() {
+    let group = GroupConfig { workloads: vec!["shop".to_owned(), "ba*".to_owned()] };
+    let groups = [("cluster".to_owned(), group)].into();
+    let config = ForecasterConfig { outlook: Span::from_hours(48), groups, ..config() };
+    let turn = handle(&mut learners(&config), Vec::new(), window_records(&two(11), 1), 0);
+    let of = |name: &'static str| {
+        let made = turn.outlooks.iter().filter(move |outlook| outlook.workload == name && !outlook.values.is_empty());
+        made.map(|outlook| (outlook.origin_us, outlook)).collect::<BTreeMap<_, _>>()
+    };
+    let (cluster, shop, bank) = (of("cluster"), of("shop"), of("bank"));
+    assert!(cluster.len() > 60, "{}", cluster.len());
+    let mut moved = 0;
+    for (origin_us, group) in &cluster {
+        let (shop, bank) = (shop[origin_us], bank[origin_us]);
+        assert!(ordered(group) && ordered(shop) && ordered(bank));
+        for (row, (one, other)) in group.values.chunks(3).zip(shop.values.chunks(3).zip(bank.values.chunks(3))) {
+            let sum = f64::from(one[1]) + f64::from(other[1]);
+            assert!((f64::from(row[1]) / sum - 1.0).abs() < 1e-6, "{} {sum}", row[1]);
+        }
+        assert!(shop.basis.contains("reconciled with cluster") && group.basis.contains("the sum of 2 workloads"));
+        let forecast = turn.forecasts.iter().find(|made| made.origin_us == *origin_us && made.workload == "shop");
+        let steps = forecast.expect("beside it").values.chunks(3).take(12).map(|row| f64::from(row[1]));
+        moved += i32::from((f64::from(shop.values[1]) / (steps.sum::<f64>() / 12.0) - 1.0).abs() > 1e-4);
+    }
+    assert!(moved > 0, "the group's forecast was never heard");
+    // Each outlook is published once, also those that waited in vain for the hour that is missing.
+    let mut seen = BTreeSet::new();
+    assert!(turn.outlooks.iter().all(|outlook| seen.insert((&outlook.workload, outlook.origin_us))));
+    let gone_us = START_US + (9 * 24 + 6) * HOUR_US;
+    assert!(shop[&gone_us].basis.contains("not reconciled"), "{}", shop[&gone_us].basis);
+    assert!(turn.models.iter().any(|(_, model)| model.workload == "cluster" && model.family == "hourly-ensemble"));
+}
+
+#[test]
+fn a_group_goes_on_the_same_from_its_state() {
+    let group = GroupConfig { workloads: vec!["*".to_owned()] };
+    let groups = [("cluster".to_owned(), group)].into();
+    let config = ForecasterConfig { outlook: Span::from_hours(48), groups, ..config() };
+    let mut windows = window_records(&two(9), 1);
+    let later = windows.split_off(windows.len() * 9 / 10);
+    let at = i64::try_from(windows.len()).expect("few");
+    let mut running = learners(&config);
+    handle(&mut running, Vec::new(), windows, 0);
+    let bytes = postcard::to_stdvec(running.state()).expect("serialises");
+    let mut restored = crate::testing::with_state(&config, postcard::from_bytes(&bytes).expect("comes back"));
+    let expected = handle(&mut running, Vec::new(), later.clone(), at).outlooks;
+    assert!(expected.iter().any(|outlook| outlook.workload == "cluster" && !outlook.values.is_empty()));
+    assert_eq!(encoded(&handle(&mut restored, Vec::new(), later, at).outlooks), encoded(&expected));
 }
