@@ -107,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_weeks_ahead_are_better_than_last_week() {
+    fn outlooks_are_scored_by_how_far_ahead() {
         let steps = 40 * 96;
         let value = |step: i64| {
             let turn = |period: i64| (step % period) as f64 / period as f64 * std::f64::consts::TAU;
@@ -121,11 +121,12 @@ mod tests {
         let counted: Vec<u64> = scores.iter().map(|score| score.outlook.steps).collect();
         assert_eq!(counted.first(), Some(&(19 * 24)), "{counted:?}");
         for score in &scores {
-            assert!(score.outlook.wape() < 0.08, "{score:?}");
-            assert!(score.to_hours <= 24 || score.outlook.coverage_80() > 0.6, "{score:?}");
+            // The mean step is off by half of the noise's tenth.
+            assert!(score.outlook.wape() < 0.05 && score.alone.wape() < 0.05, "{score:?}");
+            assert!(score.outlook.coverage_80() > 0.6, "{score:?}");
         }
-        // Noise of single steps is gone from hourly means.
+        // The week before repeats the load but for the noise, which hourly means have less of.
         let far = scores.last().expect("four");
-        assert!(far.outlook.wape() < 1.2 * far.naive.wape(), "{far:?}");
+        assert!(far.naive.steps == far.outlook.steps && far.naive.wape() < 0.03, "{far:?}");
     }
 }
