@@ -144,7 +144,10 @@ fn engine_config(args: &BacktestArgs) -> anyhow::Result<EngineConfig> {
     let mut levels: Vec<f64> = live.levels.iter().copied().chain(DECILES).collect();
     levels.sort_by(f64::total_cmp);
     levels.dedup_by(|one, other| (*one - *other).abs() < 1e-9);
-    let config = ForecasterConfig { window_size: args.step, horizon: args.horizon, levels, ..live };
+    // A step of a day is longer than models of five minutes are kept for.
+    let refit_after_us = live.engine.refit_after_us.max(args.step.micros());
+    let engine = EngineConfig { refit_after_us, ..live.engine.clone() };
+    let config = ForecasterConfig { window_size: args.step, horizon: args.horizon, levels, engine, ..live };
     config
         .engine()
         .map_err(|error| UserError::new(format!("--step {} and --horizon {}: {error}", args.step, args.horizon)))

@@ -89,3 +89,43 @@ fn what_cannot_be_run_is_refused_and_a_short_history_has_no_scores() {
     assert_eq!(abstentions, 72);
     assert_eq!(scores.expect("legal")[0], ModelScores { model: SERVED.to_owned(), ..ModelScores::default() });
 }
+
+#[test]
+fn several_workloads_share_trees_as_they_do_when_they_run() {
+    let sales: Vec<KnownEvent> = (0..20).step_by(2).map(sale).collect();
+    let one = values(20, &sales);
+    let other: Vec<f64> = values(20, &[]).iter().map(|value| 7.0 * value).collect();
+    let config = EngineConfig { step_us: HOUR_US, ..config() };
+    let names = ["one", "other"].map(|name| WorkloadId::try_new(name).expect("legal"));
+    let series = [&one, &other].map(|values| Series { start_us: 0, step_us: HOUR_US, values });
+    let told = [sales.as_slice(), &[]];
+    let all: Vec<_> = names.iter().zip(series).zip(told).map(|((name, series), told)| (name, series, told)).collect();
+    let trees = shared_trees(&all, &config).expect("legal");
+    // As the service goes on: window by window of both.
+    let mut running = Shared::default();
+    let mut engines =
+        names.each_ref().map(|name| Engine::try_new(config.clone()).expect("legal").sharing_trees(name.as_str()));
+    engines.iter_mut().zip(told).for_each(|(engine, told)| told.iter().for_each(|sale| engine.signal(sale.clone())));
+    let mut live = [Vec::new(), Vec::new()];
+    for (start_us, step) in (0..).map(|step| step * HOUR_US).zip(0..one.len()) {
+        for ((engine, values), live) in engines.iter_mut().zip([&one, &other]).zip(&mut live) {
+            if !values[step].is_nan() {
+                running.observe(engine, start_us, values[step]);
+                live.extend(engine.forecast().ok());
+            }
+        }
+    }
+    for ((series, told), live) in series.iter().zip(told).zip(&live) {
+        let mut made = Vec::new();
+        rolling(*series, told, &config, 0, Some(&trees), |_, set| made.extend(set.ok().cloned())).expect("legal");
+        // When both have just begun, the first of them has seen the rows of one alone.
+        let begun_us = 14 * DAY_US;
+        let pairs = || live.iter().zip(&made).filter(|(set, _)| set.origin_us != begun_us);
+        assert_eq!(live.len(), made.len());
+        assert!(pairs().all(|(live, made)| live.values == made.values), "a backtest is what runs");
+        let alone = rolling(*series, told, &config, 17 * DAY_US, None, |_, _| ()).expect("legal");
+        let shared = rolling(*series, told, &config, 17 * DAY_US, Some(&trees), |_, _| ()).expect("legal");
+        let loss = |scores: &[ModelScores]| scores.iter().find(|one| one.model == "boosted").and_then(|one| one.wql);
+        assert!(loss(&shared).is_some() && loss(&shared) != loss(&alone), "{:?} {:?}", loss(&shared), loss(&alone));
+    }
+}
