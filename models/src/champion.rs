@@ -161,8 +161,12 @@ impl Track {
             self.hour.add(levels, &due.quantiles, actual);
             let group = Group::of(due.due_us - due.origin_us, due.event);
             self.recent.add(group, self.hour.pinball - before, actual, start_us);
+            if self.family == Family::Ensemble {
+                // Its quantiles come from those of the others.
+                self.stretch.adapt(group, levels, &due.quantiles, actual);
+                continue;
+            }
             self.calibration.adapt(group, &due.quantiles, actual);
-            self.stretch.adapt(group, levels, &due.quantiles, actual);
             // Origins within an hour tell the same.
             if due.origin_us.rem_euclid(HOUR_US) == 0 {
                 self.calibration.keep(group, due.due_us, (due.median_log, due.width), actual);

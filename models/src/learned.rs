@@ -96,7 +96,8 @@ impl Learned {
         self.lent = trees;
     }
 
-    fn trees(&self) -> Option<&Trees> {
+    /// Its own, or those that it borrows.
+    pub(crate) fn trees(&self) -> Option<&Trees> {
         self.own.as_ref().map(|own| &own.trees).or(self.lent.as_deref())
     }
 

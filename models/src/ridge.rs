@@ -76,9 +76,9 @@ impl Memory {
 pub(crate) struct Ridge {
     memory: Memory,
     seasonal: Season,
-    season: Vec<f64>,
+    season: Vec<f32>,
     columns: EventColumns,
-    response: Vec<f64>,
+    response: Vec<f32>,
 }
 
 /// The rows of a fit. The level's two cells are kept as a position; the rest of a row is dense.
@@ -118,8 +118,8 @@ impl Ridge {
         Ok(Self {
             memory,
             seasonal,
-            season: coefficients.get(knots..season_end).unwrap_or_default().to_vec(),
-            response: coefficients.get(season_end..).unwrap_or_default().to_vec(),
+            season: single(coefficients.get(knots..season_end).unwrap_or_default()),
+            response: single(coefficients.get(season_end..).unwrap_or_default()),
             columns,
         })
     }
@@ -128,11 +128,11 @@ impl Ridge {
     fn structure(&self, events: &[Acting], start_us: i64, step_us: i64, row: &mut Vec<f64>) -> (f64, f64) {
         row.clear();
         self.seasonal.push_row(start_us, row);
-        let seasonal = dot(row, &self.season);
+        let seasonal = dot_single(row, &self.season);
         row.clear();
         row.resize(self.columns.len(), 0.0);
         EventColumns::row(events, start_us, step_us, row);
-        (seasonal, dot(row, &self.response))
+        (seasonal, dot_single(row, &self.response))
     }
 
     /// Where events act, for [`Ridge::response_at`].
@@ -144,7 +144,7 @@ impl Ridge {
     pub(crate) fn response_at(&self, events: &[Acting], start_us: i64, step_us: i64) -> f64 {
         let mut row = vec![0.0; self.columns.len()];
         EventColumns::row(events, start_us, step_us, &mut row);
-        dot(&row, &self.response)
+        dot_single(&row, &self.response)
     }
 
     /// Was there enough history for a season of the year?
@@ -412,6 +412,16 @@ fn solved(size: usize, lower: &[f64], right: Vec<f64>, family: &'static str) -> 
     let factor = Cholesky::new(matrix).ok_or_else(fail)?;
     let solution = factor.solve(&DVector::from_vec(right));
     if solution.iter().all(|value| value.is_finite()) { Ok(solution.as_slice().to_vec()) } else { Err(fail()) }
+}
+
+/// As it is kept: seven digits are plenty, and 10,000 workloads keep four ridges each.
+#[expect(clippy::cast_possible_truncation, reason = "see above")]
+fn single(coefficients: &[f64]) -> Vec<f32> {
+    coefficients.iter().map(|coefficient| *coefficient as f32).collect()
+}
+
+fn dot_single(a: &[f64], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * f64::from(*b)).sum()
 }
 
 fn dot(a: &[f64], b: &[f64]) -> f64 {

@@ -7,8 +7,9 @@
 //! is halved (adaptive sampling: Wegman's, in Flajolet, 1990). What is kept depends on the rows alone and not on the order
 //! in which they came, and origins that do not count cost no time.
 //!
-//! Trees are grown when rows have come and are lent to those whose history has reached the time at which they were grown,
-//! so that no forecast rests on a row from after its origin, whichever workload's row that is.
+//! Trees are grown when rows have come and are lent to those whose history has passed the time at which they were grown,
+//! so that no forecast rests on a row from after its origin, whichever workload's row that is, and that all who are at one
+//! time borrow the same.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -85,7 +86,7 @@ impl Shared {
     /// Lends the newest trees that were grown before the engine's next forecast.
     pub fn lend(&self, engine: &mut Engine) {
         let now_us = engine.span_us().1;
-        engine.lend(self.versions.iter().rev().find(|trees| trees.grown_us <= now_us));
+        engine.lend(self.versions.iter().rev().find(|trees| trees.grown_us < now_us));
     }
 
     /// The newest trees alone, as what is lent to all.

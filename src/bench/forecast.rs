@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use headroom_models::{Engine, EngineConfig, KnownEvent, Shared};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::usage::{Watch, thread_time};
@@ -90,17 +90,26 @@ fn measure(args: &ForecastArgs) -> anyhow::Result<()> {
     let threads = args.threads.or(std::thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN);
     let run: Vec<u32> = (0..).take(args.run.get().min(args.workloads.get())).collect();
     say(format_args!("{} workloads with {} days of five minutes, on {threads} threads", run.len(), args.days));
-    let before = resident_bytes();
     let watch = Watch::start();
     let shared = Mutex::new(Shared::default());
-    let took = in_parallel(&run, threads, |seed| one(*seed, i64::from(args.days), &shared).map(Mutex::new))?;
-    in_parallel(&took, threads, |took| went_on(&mut locked(took), i64::from(args.days), &shared))?;
-    let took: Vec<Took> =
-        took.into_iter().map(|took| took.into_inner().unwrap_or_else(PoisonError::into_inner)).collect();
-    let whole = watch.stop(0, 0);
-    let held = resident_bytes().saturating_sub(before);
+    let days = i64::from(args.days);
+    let go = |seeds: &[u32]| -> anyhow::Result<(Vec<Took>, u64)> {
+        let took = in_parallel(seeds, threads, |seed| one(*seed, days, &shared).map(Mutex::new))?;
+        in_parallel(&took, threads, |took| went_on(&mut locked(took), days, &shared))?;
+        let took = took.into_iter().map(|took| took.into_inner().unwrap_or_else(PoisonError::into_inner));
+        // What all share is counted apart.
+        Ok((took.collect(), resident_bytes().saturating_sub(bytes_of(&*locked(&shared))?)))
+    };
+    // The first half needs room to work in as well, which stays for the second.
+    let (first, second) = run.split_at(run.len() / 2);
+    let (mut took, half) = go(first)?;
+    let (later, whole) = go(second)?;
+    let held = whole.saturating_sub(half) / u64::try_from(second.len())?;
+    took.extend(later);
+    let peak = watch.stop(0, 0).peak_bytes;
     let shared = shared.into_inner().unwrap_or_else(PoisonError::into_inner);
-    Table { args, took: &took, shared: &shared, threads, held, peak: whole.peak_bytes }.print()?;
+    let table = Table { args, took: &took, newest: second.len(), shared: &shared, threads, held, whole, peak };
+    table.print()?;
     if let Some(python) = &args.python {
         peers(args, python)?;
     }
@@ -129,10 +138,14 @@ fn one(seed: u32, days: i64, shared: &Mutex<Shared>) -> anyhow::Result<Took> {
     let fit = began.lap();
     locked(shared).collect(&mut engine);
     let trees = began.lap();
+    // Trees are lent from the next step on.
+    engine.observe(START_US + steps * STEP_US, load(seed, steps));
+    locked(shared).lend(&mut engine);
+    let mut began = Lap::start();
     let set = engine.forecast().map_err(|abstention| anyhow::anyhow!("{}", abstention.reason))?;
     let forecast = began.lap();
     let mut sums = headroom_models::score::Sums::default();
-    for (step, row) in (steps..).zip(set.values.chunks_exact(levels.len())) {
+    for (step, row) in (steps + 1..).zip(set.values.chunks_exact(levels.len())) {
         sums.add(&levels, row, load(seed, step));
     }
     Ok(Took { seed, fit, trees, forecast, refit: Duration::ZERO, loss: sums.wape(), engine })
@@ -141,7 +154,7 @@ fn one(seed: u32, days: i64, shared: &Mutex<Shared>) -> anyhow::Result<Took> {
 /// Fits again, and goes on for as long as the horizon.
 fn went_on(took: &mut Took, days: i64, shared: &Mutex<Shared>) -> anyhow::Result<()> {
     let (steps, engine) = (days * DAY_STEPS, &mut took.engine);
-    for step in steps..steps + i64::try_from(HORIZON)? {
+    for step in steps + 1..steps + i64::try_from(HORIZON)? {
         locked(shared).ready(engine);
         let mut began = Lap::start();
         engine.observe(START_US + step * STEP_US, load(took.seed, step));
@@ -223,9 +236,13 @@ fn events(days: i64) -> Vec<KnownEvent> {
 struct Table<'a> {
     args: &'a ForecastArgs,
     took: &'a [Took],
+    /// So many of them came when there were rows of others.
+    newest: usize,
     shared: &'a Shared,
     threads: NonZeroUsize,
+    /// Memory of one more workload, and of the process with all that were run, but for what all share.
     held: u64,
+    whole: u64,
     peak: u64,
 }
 
@@ -234,8 +251,11 @@ impl Table<'_> {
         let all = self.args.workloads.get();
         let (run, threads) = (self.took.len(), self.threads.get());
         let count = |of: usize| f64::from(u32::try_from(of).unwrap_or(u32::MAX));
-        let mean =
-            |of: fn(&Took) -> Duration| self.took.iter().map(|took| of(took).as_secs_f64()).sum::<f64>() / count(run);
+        // The more there are, the fewer rows each has to give: those that came last tell of the others.
+        let newest = self.took.get(run.saturating_sub(self.newest)..).unwrap_or_default();
+        let mean = |of: fn(&Took) -> Duration| {
+            newest.iter().map(|took| of(took).as_secs_f64()).sum::<f64>() / count(newest.len())
+        };
         let loss = self.took.iter().map(|took| took.loss).sum::<f64>() / count(run);
         let how = if run == all { "measured" } else { "extrapolated" };
         answer(format_args!("{:<34} {:>14} {:>24}", "processor time", "each, ms", format!("{all}, s, {how}")));
@@ -256,20 +276,19 @@ impl Table<'_> {
         #[expect(clippy::cast_precision_loss, reason = "bytes for people")]
         let mib = |bytes: u64| bytes as f64 / f64::from(1 << 20);
         answer(format_args!("{:<34} {:>14} {:>24}", "", "each, MiB", format!("{all}, MiB, {how}")));
-        let [_, rows_and_trees] = sizes.state;
-        for (name, [each, once]) in [
-            ("memory held", [self.held.saturating_sub(rows_and_trees), rows_and_trees]),
-            ("state: history, models, residuals", sizes.state),
-            ("artefact: what a forecast needs", sizes.artefact),
+        let [state, rows_and_trees] = sizes.state;
+        let [artefact, trees] = sizes.artefact;
+        let memory = mib(self.held) * count(all.saturating_sub(run)) + mib(self.whole + rows_and_trees);
+        answer(format_args!("{:<34} {:>14.3} {memory:>24.0}", "memory held", mib(self.held)));
+        for (name, each, once) in [
+            ("state: history, models, residuals", state, rows_and_trees),
+            ("artefact: what a forecast needs", artefact, trees),
         ] {
             let each = mib(each) / count(run);
-            answer(format_args!("{name:<34} {each:>14.3} {:>24.0}", each * count(all) + mib(once)));
+            answer(format_args!("{name:<34} {each:>14.4} {:>24.0}", each * count(all) + mib(once)));
         }
-        answer(format_args!(
-            "of which all share {:.1} MiB, trees {:.3} MiB",
-            mib(rows_and_trees),
-            mib(sizes.artefact[1])
-        ));
+        let [rows_and_trees, trees] = [rows_and_trees, trees].map(mib);
+        answer(format_args!("of which all share {rows_and_trees:.1} MiB, the trees {trees:.3} MiB"));
         answer(format_args!(
             "peak memory of this run: {:.0} MiB; WAPE of the first forecasts: {loss:.4}",
             mib(self.peak)
@@ -288,13 +307,15 @@ impl Sizes {
     fn of(took: &[Took], shared: &Shared) -> anyhow::Result<Self> {
         let (mut state, mut artefact) = (0, 0);
         for Took { engine, .. } in took {
-            state += u64::try_from(postcard::to_stdvec(engine)?.len())?;
-            artefact += u64::try_from(postcard::to_stdvec(&engine.artefact_beside_trees("bench"))?.len())?;
+            state += bytes_of(engine)?;
+            artefact += bytes_of(&engine.artefact_beside_trees("bench"))?;
         }
-        let rows_and_trees = u64::try_from(postcard::to_stdvec(shared)?.len())?;
-        let trees = u64::try_from(postcard::to_stdvec(&shared.artefact())?.len())?;
-        Ok(Self { state: [state, rows_and_trees], artefact: [artefact, trees] })
+        Ok(Self { state: [state, bytes_of(shared)?], artefact: [artefact, bytes_of(&shared.artefact())?] })
     }
+}
+
+fn bytes_of(what: &impl Serialize) -> anyhow::Result<u64> {
+    Ok(u64::try_from(postcard::to_stdvec(what)?.len())?)
 }
 
 fn resident_bytes() -> u64 {

@@ -91,6 +91,15 @@ impl Engine {
         }
     }
 
+    /// What it forecasts with.
+    #[cfg(test)]
+    pub(crate) fn trees(&self) -> Option<&Trees> {
+        self.tracks.iter().find_map(|track| match &track.fitted {
+            Some(Fitted::Learned(learned)) => learned.trees(),
+            _ => None,
+        })
+    }
+
     /// The newest ridges.
     pub(super) fn base(&self) -> Option<Base> {
         let ridge = |family: Family| {
