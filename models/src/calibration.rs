@@ -123,6 +123,13 @@ impl Calibration {
         Self { levels: levels.to_vec(), adapted, groups: vec![Residuals::default(); GROUPS] }
     }
 
+    /// The same, for a file: offsets are made again from the residuals when they are needed.
+    pub(crate) fn without_offsets(&self) -> Self {
+        let mut calibration = self.clone();
+        calibration.groups.iter_mut().for_each(|group| group.offsets = Vec::new());
+        calibration
+    }
+
     /// Keeps the residual of a value that has come, in widths of its path.
     pub(crate) fn keep(&mut self, group: Group, due_us: i64, (median_log, width): (f64, f64), actual: f64) {
         if let Some(residuals) = self.groups.get_mut(group.index()) {

@@ -72,12 +72,14 @@ pub(crate) struct Path {
 
 impl Track {
     pub(crate) fn new(family: Family, config: &EngineConfig) -> Self {
+        // The ensemble's quantiles come from those of the others.
+        let levels = if family == Family::Ensemble { &[] } else { config.levels.as_slice() };
         Self {
             family,
             fitted: None,
             fitted_at_us: i64::MIN,
             version: String::new(),
-            calibration: Calibration::new(&config.levels),
+            calibration: Calibration::new(levels),
             stretch: Stretch::default(),
             waiting: Waiting::default(),
             hour: Sums::default(),
@@ -94,7 +96,7 @@ impl Track {
             family: self.family,
             fitted,
             version: self.version.clone(),
-            calibration: self.calibration.clone(),
+            calibration: self.calibration.without_offsets(),
             waiting: Waiting::default(),
             losses: VecDeque::new(),
             hour: Sums::default(),
