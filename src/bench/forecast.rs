@@ -2,7 +2,7 @@
 //! large what was learned is.
 //!
 //! The workloads are made up: 60 days of five minutes with a rhythm of the day and the week, noise, and a campaign every
-//! fourth day. Each engine is given its history at once, fitted from nothing, shares the trees, lets a forecast of 48 hours be
+//! fourth day. Each engine, with the outlook beside it, is given its history at once, fitted from nothing, shares the trees, lets a forecast of 48 hours be
 //! taken from it, is fitted again after six hours more, as it is when it runs, and then runs until as many forecasts wait for
 //! their values as ever will, for that takes memory. Fewer than all workloads may be run: totals are then extrapolated, and
 //! said to be; what all share counts once. Times are of the processor, so that what else runs on the machine does not count.
@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
-use headroom_models::{Engine, EngineConfig, KnownEvent, Shared};
+use headroom_models::{Engine, EngineConfig, KnownEvent, Outlook, Shared};
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
@@ -32,6 +32,8 @@ const HORIZON: usize = 576;
 const START_US: i64 = 1_672_617_600_000_000;
 /// An engine is fitted again after this long.
 const REFIT_US: i64 = 6 * HOUR_US;
+/// An outlook reaches 14 days.
+const OUTLOOK_HOURS: usize = 14 * 24;
 /// Forecasts are kept for scoring from origins so many steps apart.
 const KEPT_EVERY: i64 = 3;
 
@@ -70,6 +72,7 @@ struct Took {
     /// Error of the median, relative: intervals take their width from forecasts that have matured, and none has.
     loss: f64,
     engine: Engine,
+    outlook: Outlook,
 }
 
 /// What a peer took on one series, in seconds, and its loss.
@@ -127,19 +130,26 @@ fn one(seed: u32, days: i64, shared: &Mutex<Shared>) -> anyhow::Result<Took> {
         ..Default::default()
     };
     let levels = config.levels.clone();
+    let mut outlook = Outlook::try_new(&config, OUTLOOK_HOURS)?.context("an outlook reaches further")?;
     let mut engine = Engine::try_new(config)?.sharing_trees(&seed.to_string());
-    events(days).into_iter().for_each(|event| engine.signal(event));
+    for event in events(days) {
+        outlook.signal(event.clone());
+        engine.signal(event);
+    }
     for step in 0..steps - 1 {
         engine.observe(START_US + step * STEP_US, load(seed, step));
+        outlook.observe(START_US + step * STEP_US, load(seed, step));
     }
     locked(shared).ready(&mut engine);
     let mut began = Lap::start();
     engine.observe(START_US + (steps - 1) * STEP_US, load(seed, steps - 1));
+    outlook.observe(START_US + (steps - 1) * STEP_US, load(seed, steps - 1));
     let fit = began.lap();
     locked(shared).collect(&mut engine);
     let trees = began.lap();
     // Trees are lent from the next step on.
     engine.observe(START_US + steps * STEP_US, load(seed, steps));
+    outlook.observe(START_US + steps * STEP_US, load(seed, steps));
     locked(shared).lend(&mut engine);
     let mut began = Lap::start();
     let set = engine.forecast().map_err(|abstention| anyhow::anyhow!("{}", abstention.reason))?;
@@ -148,22 +158,26 @@ fn one(seed: u32, days: i64, shared: &Mutex<Shared>) -> anyhow::Result<Took> {
     for (step, row) in (steps + 1..).zip(set.values.chunks_exact(levels.len())) {
         sums.add(&levels, row, load(seed, step));
     }
-    Ok(Took { seed, fit, trees, forecast, refit: Duration::ZERO, loss: sums.wape(), engine })
+    Ok(Took { seed, fit, trees, forecast, refit: Duration::ZERO, loss: sums.wape(), engine, outlook })
 }
 
 /// Fits again, and goes on for as long as the horizon.
 fn went_on(took: &mut Took, days: i64, shared: &Mutex<Shared>) -> anyhow::Result<()> {
-    let (steps, engine) = (days * DAY_STEPS, &mut took.engine);
+    let (steps, engine, outlook) = (days * DAY_STEPS, &mut took.engine, &mut took.outlook);
     for step in steps + 1..steps + i64::try_from(HORIZON)? {
         locked(shared).ready(engine);
         let mut began = Lap::start();
         engine.observe(START_US + step * STEP_US, load(took.seed, step));
+        outlook.observe(START_US + step * STEP_US, load(took.seed, step));
         if step - steps + 1 == REFIT_US / STEP_US {
             took.refit = began.lap();
         }
         locked(shared).collect(engine);
         if (step + 1) % KEPT_EVERY == 0 {
-            engine.forecast().map_err(|abstention| anyhow::anyhow!("{}", abstention.reason))?;
+            let set = engine.forecast().map_err(|abstention| anyhow::anyhow!("{}", abstention.reason))?;
+            if (step + 1) % (HOUR_US / STEP_US) == 0 {
+                outlook.forecast(Ok(&set)).map_err(|abstention| anyhow::anyhow!("{}", abstention.reason))?;
+            }
         }
     }
     Ok(())
@@ -306,8 +320,8 @@ struct Sizes {
 impl Sizes {
     fn of(took: &[Took], shared: &Shared) -> anyhow::Result<Self> {
         let (mut state, mut artefact) = (0, 0);
-        for Took { engine, .. } in took {
-            state += bytes_of(engine)?;
+        for Took { engine, outlook, .. } in took {
+            state += bytes_of(engine)? + bytes_of(outlook)?;
             artefact += bytes_of(&engine.artefact_beside_trees("bench"))?;
         }
         Ok(Self { state: [state, bytes_of(shared)?], artefact: [artefact, bytes_of(&shared.artefact())?] })

@@ -34,6 +34,9 @@ const AHEAD_US: [i64; 19] = [
     10 * 24 * HOUR_US,
     13 * 24 * HOUR_US,
 ];
+/// From so far ahead on, origins of six hours tell the same.
+const FAR_US: i64 = 3 * 24 * HOUR_US;
+const FAR_EVERY_US: i64 = 6 * HOUR_US;
 /// Of a distance of one on the log scale: it is kept to within .0001.
 const PER_ONE: f64 = 4_096.0;
 
@@ -81,10 +84,12 @@ struct Kept {
 
 /// Which steps of a forecast from this origin are kept; none of most origins.
 pub(super) fn steps(origin_us: i64, step_us: i64) -> impl Iterator<Item = usize> {
-    let is_kept = origin_us.rem_euclid(EVERY_US.max(step_us)) == 0;
-    let mut steps: Vec<i64> = AHEAD_US.iter().map(|ahead_us| ahead_us / step_us).collect();
+    let is_at = |every_us: i64| origin_us.rem_euclid(every_us.max(step_us)) == 0;
+    let (is_kept, is_far_kept) = (is_at(EVERY_US), is_at(FAR_EVERY_US));
+    let kept = AHEAD_US.iter().filter(|ahead_us| if **ahead_us < FAR_US { is_kept } else { is_far_kept });
+    let mut steps: Vec<i64> = kept.map(|ahead_us| ahead_us / step_us).collect();
     steps.dedup();
-    steps.into_iter().filter_map(|step| usize::try_from(step).ok()).filter(move |_| is_kept)
+    steps.into_iter().filter_map(|step| usize::try_from(step).ok())
 }
 
 impl Waiting {
@@ -152,6 +157,7 @@ mod tests {
         // 0, 10 and 20 minutes ahead are the steps 0 and 1, 45 minutes the step 3.
         assert_eq!(steps(0, EVERY_US).take(3).collect::<Vec<_>>(), [0, 1, 3]);
         assert_eq!(steps(60_000_000, 60_000_000).count(), 0);
+        assert_eq!((steps(HOUR_US, HOUR_US).max(), steps(FAR_EVERY_US, HOUR_US).max()), (Some(47), Some(13 * 24)));
         let due = waiting.due(EVERY_US);
         let origins: Vec<i64> = due.iter().map(|due| due.origin_us).collect();
         assert_eq!(origins, [0, EVERY_US]);
