@@ -9,7 +9,7 @@
 //!
 //! Trees are grown when rows have come and are lent to those whose history has passed the time at which they were grown,
 //! so that no forecast rests on a row from after its origin, whichever workload's row that is, and that all who are at one
-//! time borrow the same.
+//! time borrow the same. Trees of one workload alone are lent at once.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -86,7 +86,8 @@ impl Shared {
     /// Lends the newest trees that were grown before the engine's next forecast.
     pub fn lend(&self, engine: &mut Engine) {
         let now_us = engine.span_us().1;
-        engine.lend(self.versions.iter().rev().find(|trees| trees.grown_us < now_us));
+        let is_lent = |trees: &Trees| trees.grown_us < now_us || (trees.grown_us == now_us && trees.workloads == 1);
+        engine.lend(self.versions.iter().rev().find(|trees| is_lent(trees)));
     }
 
     /// The newest trees alone, as what is lent to all.
