@@ -25,7 +25,8 @@ use crate::parallel::in_parallel;
 use crate::terminal::{answer, say};
 
 const STEP_US: i64 = 300_000_000;
-const HOUR_US: i64 = 12 * STEP_US;
+const HOUR_STEPS: i64 = 12;
+const HOUR_US: i64 = HOUR_STEPS * STEP_US;
 const DAY_STEPS: i64 = 288;
 const HORIZON: usize = 576;
 /// 2 January 2023, 00:00 UTC, a Monday.
@@ -147,15 +148,17 @@ fn one(seed: u32, days: i64, shared: &Mutex<Shared>) -> anyhow::Result<Took> {
     let fit = began.lap();
     locked(shared).collect(&mut engine);
     let trees = began.lap();
-    // Trees are lent from the next step on.
-    engine.observe(START_US + steps * STEP_US, load(seed, steps));
-    outlook.observe(START_US + steps * STEP_US, load(seed, steps));
+    // Trees are lent from the next step on, and families join at full hours.
+    for step in steps..steps + HOUR_STEPS {
+        engine.observe(START_US + step * STEP_US, load(seed, step));
+        outlook.observe(START_US + step * STEP_US, load(seed, step));
+    }
     locked(shared).lend(&mut engine);
     let mut began = Lap::start();
     let set = engine.forecast().map_err(|abstention| anyhow::anyhow!("{}", abstention.reason))?;
     let forecast = began.lap();
     let mut sums = headroom_models::score::Sums::default();
-    for (step, row) in (steps + 1..).zip(set.values.chunks_exact(levels.len())) {
+    for (step, row) in (steps + HOUR_STEPS..).zip(set.values.chunks_exact(levels.len())) {
         sums.add(&levels, row, load(seed, step));
     }
     Ok(Took { seed, fit, trees, forecast, refit: Duration::ZERO, loss: sums.wape(), engine, outlook })
@@ -164,7 +167,7 @@ fn one(seed: u32, days: i64, shared: &Mutex<Shared>) -> anyhow::Result<Took> {
 /// Fits again, and goes on for as long as the horizon.
 fn went_on(took: &mut Took, days: i64, shared: &Mutex<Shared>) -> anyhow::Result<()> {
     let (steps, engine, outlook) = (days * DAY_STEPS, &mut took.engine, &mut took.outlook);
-    for step in steps + 1..steps + i64::try_from(HORIZON)? {
+    for step in steps + HOUR_STEPS..steps + i64::try_from(HORIZON)? {
         locked(shared).ready(engine);
         let mut began = Lap::start();
         engine.observe(START_US + step * STEP_US, load(took.seed, step));
@@ -175,7 +178,7 @@ fn went_on(took: &mut Took, days: i64, shared: &Mutex<Shared>) -> anyhow::Result
         locked(shared).collect(engine);
         if (step + 1) % KEPT_EVERY == 0 {
             let set = engine.forecast().map_err(|abstention| anyhow::anyhow!("{}", abstention.reason))?;
-            if (step + 1) % (HOUR_US / STEP_US) == 0 {
+            if (step + 1) % HOUR_STEPS == 0 {
                 outlook.forecast(Ok(&set)).map_err(|abstention| anyhow::anyhow!("{}", abstention.reason))?;
             }
         }

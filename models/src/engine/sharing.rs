@@ -9,6 +9,7 @@ use crate::EngineConfig;
 use crate::ModelError;
 use crate::family::{Family, Fitted};
 use crate::learned::{Base, Gatherer, Row, Trees};
+use crate::ridge::{Memory, Ridge};
 
 const DAY_US: i64 = 86_400_000_000;
 
@@ -109,6 +110,19 @@ impl Engine {
         Some(Base { short: ridge(Family::RidgeEvents)?, long: ridge(Family::RidgeLong) })
     }
 
+    /// The same, the short one fitted now: whether losses have called for a fit of late makes no difference to rows.
+    fn fresh_base(&self) -> Option<Base> {
+        let now_us = self.history.end_us();
+        let base = self.base()?;
+        let short = self.tracks.iter().find(|track| track.family == Family::RidgeEvents)?;
+        if short.fitted_at_us == now_us {
+            return Some(base);
+        }
+        let events = self.book.known(now_us, self.history.start_us(), now_us + 15 * DAY_US);
+        let short = Ridge::fit(&self.history, &events, Memory::Short).ok()?;
+        Some(Base { short, ..base })
+    }
+
     /// Gathers the rows of the steps that have come, as often as trees that are its own would be fitted.
     pub(super) fn gather(&mut self, notes: &mut Vec<Note>) {
         let now_us = self.history.end_us();
@@ -118,7 +132,7 @@ impl Engine {
         if self.length_us() < enough_us || !self.sharing.as_ref().is_some_and(is_due) {
             return;
         }
-        let base = self.base();
+        let base = self.fresh_base();
         let Some(sharing) = &mut self.sharing else { return };
         let (horizon_steps, workload, thinned) = (self.config.horizon_steps, sharing.workload, sharing.thinned);
         let gatherer = sharing.gatherer.get_or_insert_with(|| Gatherer::new(&self.history, horizon_steps, workload));
