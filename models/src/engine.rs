@@ -5,15 +5,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibration::Group;
 use crate::champion::{MaturedScore, Path, Track, usable};
-use crate::ensemble::{Blend, Part, Shares};
+use crate::ensemble::{Blend, Part};
 use crate::event::EventBook;
-use crate::family::{Family, Training};
+use crate::family::Family;
 use crate::score::at_level;
 use crate::{EngineConfig, History, KnownEvent, ModelError};
 
 mod lift;
 mod moved;
 mod pooled;
+mod refit;
 mod sharing;
 #[cfg(test)]
 mod testing;
@@ -28,14 +29,8 @@ pub(crate) use sharing::is_wanted;
 const HOUR_US: i64 = 3_600_000_000;
 /// Gaps among the last dozen steps above which no forecast is made.
 const MAX_RECENT_GAPS: usize = 6;
-/// Challengers are compared with the champion over this many hours.
-const PROMOTE_HOURS: usize = 24 * 7;
 /// Times `accuracy_factor` at which a forecast is stale rather than suspect.
 const STALE_FACTOR: f64 = 3.0;
-/// A fit that failed is tried again after this long.
-const RETRY_US: i64 = HOUR_US;
-/// Mean log surprise of outcomes that calls for a new fit: half as much again.
-const SURPRISE_LIMIT: f64 = 0.405;
 
 /// What an engine has to say of an observation.
 #[derive(Clone, Debug)]
@@ -428,104 +423,6 @@ impl Engine {
         let reason = format!("the last day's loss is {worse:.1} times that of the weeks before");
         (if worse > STALE_FACTOR * factor { Verdict::Stale } else { Verdict::Suspect }, reason)
     }
-
-    fn refit(&mut self, notes: &mut Vec<Note>) {
-        let now_us = self.history.end_us();
-        let surprised = self.surprise.abs() > SURPRISE_LIMIT;
-        let members = self.tracks.iter().filter(|track| track.fitted.is_some());
-        let shares = Shares::of(
-            members.filter_map(|track| Some((track.family.name(), track.recent.clone(), track.family.prior()?))),
-        );
-        let is_worse = self.tracks.first().and_then(Track::worsening).is_some_and(|w| w > self.config.accuracy_factor);
-        for place in 0..self.tracks.len() {
-            let is_boosted = self.tracks.get(place).is_some_and(|track| track.family == Family::Boosted);
-            let base = if is_boosted { self.base() } else { None };
-            let Some(track) = self.tracks.get_mut(place) else { continue };
-            if now_us - self.history.start_us() < track.family.min_history_us(self.config.step_us) {
-                continue;
-            }
-            let is_champion = place == 0;
-            let age_us = now_us.saturating_sub(track.fitted_at_us);
-            let limit_us = track.family.refit_after_us(self.config.refit_after_us);
-            let reason = if track.fitted.is_none() && age_us >= RETRY_US {
-                "first"
-            } else if age_us >= limit_us {
-                "age"
-            } else if age_us >= HOUR_US && (is_worse || surprised) && track.family.follows_load() {
-                "accuracy"
-            } else {
-                continue;
-            };
-            let training = Training {
-                history: &self.history,
-                book: &self.book,
-                horizon_steps: self.config.horizon_steps,
-                shares: &shares,
-                base: base.as_ref(),
-                borrows_trees: self.sharing.is_some(),
-            };
-            let events = self.book.known(now_us, self.history.start_us(), now_us);
-            track.fitted_at_us = now_us;
-            match track.family.fit(&training, track.fitted.as_ref()) {
-                Ok(fitted) => {
-                    let parameters = fitted.parameters();
-                    let version = version_of(track.family, now_us, &parameters);
-                    let steps = self.history.len() - self.history.gaps(self.history.len());
-                    notes.push(Note::Refitted(ModelCard {
-                        family: track.family.name().to_owned(),
-                        trained_at_us: now_us,
-                        train_from_us: self.history.start_us(),
-                        train_to_us: now_us,
-                        steps: u64::try_from(steps).unwrap_or(0),
-                        signals: u64::try_from(events.len()).unwrap_or(0),
-                        outcomes: self.outcomes,
-                        parameters,
-                        parent: std::mem::replace(&mut track.version, version.clone()),
-                        version,
-                        reason: reason.to_owned(),
-                        champion: is_champion,
-                    }));
-                    track.fitted = Some(fitted);
-                }
-                Err(error) => notes.push(Note::Ignored(error.to_string())),
-            }
-        }
-        if surprised {
-            self.surprise = 0.0;
-        }
-    }
-
-    /// A challenger whose loss over the last week is clearly below the champion's takes its place. The ensemble gives its
-    /// members more weight instead.
-    fn promote(&mut self, notes: &mut Vec<Note>) {
-        let Some(champion) = self.tracks.first().filter(|_| !self.is_fixed) else { return };
-        let Some(to_beat) = champion.loss(0, PROMOTE_HOURS) else { return };
-        let beaten =
-            |track: &Track| track.loss(0, PROMOTE_HOURS).filter(|loss| *loss < self.config.promote_below * to_beat);
-        let gives_weight = champion.family == Family::Ensemble;
-        let best = self
-            .tracks
-            .iter()
-            .enumerate()
-            .skip(1)
-            .filter(|(_, track)| !(gives_weight && track.family.prior().is_some()))
-            .filter_map(|(place, track)| Some((place, beaten(track)?)))
-            .min_by(|a, b| a.1.total_cmp(&b.1));
-        let Some((place, loss)) = best else { return };
-        let from = champion.version.clone();
-        self.tracks.swap(0, place);
-        let reason = format!("loss {loss:.3} against {to_beat:.3} over the last {PROMOTE_HOURS} hours");
-        notes.push(Note::Promoted { from, to: self.champion().to_owned(), reason });
-    }
-}
-
-/// FNV-1a over the parameters, so that the same training gives the same version.
-fn version_of(family: Family, trained_at_us: i64, parameters: &serde_json::Value) -> String {
-    let mut hash = 0x811c_9dc5_u32;
-    for byte in parameters.to_string().bytes() {
-        hash = (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193);
-    }
-    format!("{}-{}-{hash:08x}", family.name(), trained_at_us / 1_000_000)
 }
 
 #[cfg(test)]
