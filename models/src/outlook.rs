@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::engine::{Abstention, Engine, ForecastSet, Note, Verdict};
 use crate::scales::{log, unlog};
+use crate::score::at_level;
 use crate::{EngineConfig, KnownEvent, ModelError};
 
 const HOUR_US: i64 = 3_600_000_000;
@@ -169,12 +170,13 @@ fn join(set: &mut ForecastSet, fine: &ForecastSet, steps: usize) {
     let levels = set.levels.len();
     let aggregate = hourly(&fine.values, levels, steps);
     let hours = aggregate.len() / levels.max(1);
-    let shifts: Vec<f64> = (0..levels).map(|level| shift(&set.values, &aggregate, (levels, level))).collect();
+    // The same for every quantile: intervals further ahead stay those that were learned from as far ahead.
+    let shift = shift(&set.values, &aggregate, &set.levels);
     let mut left = 1.0;
     for row in set.values.chunks_exact_mut(levels.max(1)).skip(hours) {
         left *= SHIFT_LEFT_PER_HOUR;
         let mut floor = 0.0_f32;
-        for (value, shift) in row.iter_mut().zip(&shifts) {
+        for value in row.iter_mut() {
             #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
             let shifted = unlog(log(f64::from(*value)) + shift * left) as f32;
             floor = floor.max(shifted);
@@ -203,12 +205,15 @@ fn hourly(values: &[f32], levels: usize, steps: usize) -> Vec<f32> {
     means
 }
 
-/// How far, on the log scale, the aggregate's last hours are above the same hours of the hourly forecast.
+/// How far, on the log scale, the medians of the aggregate's last hours are above those of the hourly forecast.
 #[expect(clippy::cast_precision_loss, reason = "a few hours")]
-fn shift(own: &[f32], aggregate: &[f32], (levels, level): (usize, usize)) -> f64 {
-    let hours = aggregate.len() / levels.max(1);
+fn shift(own: &[f32], aggregate: &[f32], levels: &[f64]) -> f64 {
+    let width = levels.len();
+    let hours = aggregate.len() / width.max(1);
     let last = hours.saturating_sub(JOINT_HOURS)..hours;
-    let at = |values: &[f32], hour: usize| log(values.get(hour * levels + level).copied().map_or(0.0, f64::from));
+    let at = |values: &[f32], hour: usize| {
+        log(at_level(levels, values.get(hour * width..(hour + 1) * width).unwrap_or_default(), 0.5))
+    };
     let count = last.len().max(1) as f64;
     last.map(|hour| at(aggregate, hour) - at(own, hour)).sum::<f64>() / count
 }

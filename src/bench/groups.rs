@@ -73,6 +73,7 @@ fn measure(args: &GroupsArgs) -> anyhow::Result<()> {
         step_us: args.step.micros(),
         horizon_steps: usize::try_from(args.horizon.steps(args.step))?,
         min_history_us: EngineConfig::default().min_history_us.max(args.step.micros().saturating_mul(28)),
+        refit_after_us: EngineConfig::default().refit_after_us.max(args.step.micros()),
         ..EngineConfig::default()
     };
     answer("| group | forecast of | steps | wQL | WAPE | within 80 % | furthest apart |");
