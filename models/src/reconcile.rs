@@ -3,8 +3,8 @@
 //!
 //! For one sum of members it has a closed form: the difference between the group's forecast and the sum of its members' is
 //! shared out by their variances, `b̃ᵢ = bᵢ + wᵢ (g - Σb) / (w₀ + Σw)`, and the group's is their new sum. Medians are
-//! reconciled, as point forecasts; every other quantile keeps its ratio to its own median, so that each interval stays as
-//! calibrated as it was. A step of which some variance is not known yet is added up from below: `w = 0`.
+//! reconciled, as point forecasts; every other quantile keeps its ratio to its own median, or, where that moves by more than
+//! half or twice, its distance. A step of which some variance is not known yet is added up from below: `w = 0`.
 
 use crate::score::at_level;
 
@@ -39,9 +39,11 @@ impl Rows<'_> {
     #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
     fn scale(&mut self, step: usize, from: f64, to: f64) {
         let levels = self.levels.len();
+        // A median near nothing says nothing of how wide its interval would be elsewhere: that is shifted.
+        let is_like = from > 0.0 && (0.5..=2.0).contains(&(to / from));
         for value in self.values.get_mut(step * levels..(step + 1) * levels).unwrap_or_default() {
             let old = f64::from(*value);
-            *value = if from > 0.0 { old * (to / from) } else { old + to } as f32;
+            *value = if is_like { old * (to / from) } else { (old + to - from).max(0.0) } as f32;
         }
     }
 }
