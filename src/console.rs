@@ -4,6 +4,7 @@
 //! on it, and after a restart it is rebuilt from the topics.
 
 mod http;
+pub(crate) mod insight;
 mod page;
 pub(crate) mod people;
 mod records;
@@ -56,6 +57,9 @@ pub(crate) struct ConsoleConfig {
     /// `HOST:PORT` of the actuator's gRPC services, when it runs in another process: what people approve goes there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) actuator: Option<String>,
+    /// `HOST:PORT` of the forecaster's gRPC services, when it runs in another process: what events do is asked there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) forecaster: Option<String>,
     /// The shortest time between two updates of a page, in milliseconds.
     pub(crate) update_interval_ms: u64,
 }
@@ -71,6 +75,7 @@ impl Default for ConsoleConfig {
             workloads_limit: 50,
             streams_limit: 64,
             actuator: None,
+            forecaster: None,
             update_interval_ms: 1_000,
         }
     }
@@ -141,6 +146,7 @@ impl Shared {
 pub(crate) struct ConsoleService {
     broker: Broker,
     shared: Arc<Shared>,
+    terms: records::Terms,
     records: Counter,
     set_aside: Counter,
 }
@@ -187,14 +193,15 @@ impl ConsoleService {
             config,
             sources,
         });
-        (Self { broker, shared: Arc::clone(&shared), records, set_aside }, ConsoleHandle { shared })
+        let terms = records::Terms::default();
+        (Self { broker, shared: Arc::clone(&shared), terms, records, set_aside }, ConsoleHandle { shared })
     }
 
     /// Keeps the view up to date until shutdown, then lets the pages go.
     ///
     /// # Errors
     /// When the topics cannot be read.
-    pub(crate) async fn run(self, shutdown: CancellationToken) -> Result<(), ConsoleError> {
+    pub(crate) async fn run(mut self, shutdown: CancellationToken) -> Result<(), ConsoleError> {
         let _closes_streams = self.shared.closed.clone().drop_guard();
         let consumer = self.broker.consumer(GROUP)?;
         self.assign(&consumer).await?;
@@ -237,7 +244,7 @@ impl ConsoleService {
         Ok(newest)
     }
 
-    fn show(&self, records: &[Received]) {
+    fn show(&mut self, records: &[Received]) {
         if records.is_empty() {
             return;
         }
@@ -245,7 +252,7 @@ impl ConsoleService {
         let mut last_problem = None;
         let mut view = self.shared.view();
         for record in records {
-            if let Err(problem) = records::read(record, &self.shared.sources.scale, &mut view) {
+            if let Err(problem) = records::read(record, &self.shared.sources.scale, &mut self.terms, &mut view) {
                 malformed += 1;
                 last_problem = Some((record.origin(), problem));
             }

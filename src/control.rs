@@ -14,7 +14,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::cli::{DataDirArg, UserError};
 use crate::endpoints::Endpoints;
-use crate::terminal::answer;
+use crate::terminal::{answer, say};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Plans that may wait at once, for the one that is looked for.
@@ -184,6 +184,9 @@ pub(crate) async fn switch(args: SwitchArgs, paused: bool) -> anyhow::Result<()>
     let state = switched.map_err(told)?.into_inner();
     let scope = if state.workload.is_empty() { "every workload" } else { state.workload.as_str() };
     answer(format_args!("{scope}: automation {}", if state.paused { "paused" } else { "on" }));
+    if !state.warning.is_empty() {
+        say(format_args!("warning: {}", state.warning));
+    }
     Ok(())
 }
 

@@ -25,8 +25,8 @@ use tonic::service::Routes;
 
 use crate::cli::{DataDirArg, Stage, UserError};
 use crate::config::{Config, ConfigArg};
-use crate::console::people;
 use crate::console::{ConsoleService, ConsoleSources, Scale};
+use crate::console::{insight, people};
 use crate::data_dir::DataDir;
 use crate::derived::{self, DerivedGrpc};
 use crate::endpoints::Endpoints;
@@ -186,8 +186,11 @@ impl Headroom {
         let stages = ground.start_stages(&lake, &mut tasks, &mut routes, &mut router)?;
         if ground.wants(Stage::Console) {
             router = router.merge(ground.start_console(&stages, scoreboard, &mut tasks)?);
-            let own = ground.wants(Stage::Actuate).then(|| endpoints.grpc.to_string());
-            router = router.merge(people::router(config.console.actuator.as_deref().or(own.as_deref())));
+            let own = |stage| ground.wants(stage).then(|| endpoints.grpc.to_string());
+            let actuator = config.console.actuator.clone().or_else(|| own(Stage::Actuate));
+            let forecaster = config.console.forecaster.clone().or_else(|| own(Stage::Forecast));
+            router = router.merge(people::router(actuator.as_deref()));
+            router = router.merge(insight::router(actuator.as_deref(), forecaster.as_deref()));
         }
         tasks.spawn(serve::http(http, router, shutdown.clone()));
         tasks.spawn(serve::grpc(grpc, routes, shutdown.clone()));

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use headroom_actuator_decide::planner::Wanted;
 use headroom_actuator_decide::simulation::{
     Headroom, Oracle, PolicyResult, Reactive, ScalingPolicy, SeasonalMax, StaticPeak, StepContext, simulate,
 };
@@ -76,7 +77,7 @@ impl Forecasts {
 
     /// How many steps of a forecast a planner looks at.
     pub(crate) fn steps_needed(planner: &PlannerConfig, step: Span) -> usize {
-        let ahead = planner.lead_time.steps(step) + planner.look_ahead.steps(step).max(1);
+        let ahead = planner.lead_time.steps(step) + planner.dwell.steps(step) + planner.look_ahead.steps(step).max(1);
         usize::try_from(ahead + MAX_AGE_STEPS).unwrap_or(0)
     }
 
@@ -109,8 +110,8 @@ impl<P: ScalingPolicy> ScalingPolicy for WithHistory<P> {
         self.inner.name()
     }
 
-    fn desired(&mut self, context: &StepContext<'_>) -> u32 {
-        self.inner.desired(&StepContext { step: context.step + self.steps, ..*context })
+    fn wanted(&mut self, context: &StepContext<'_>) -> Wanted {
+        self.inner.wanted(&StepContext { step: context.step + self.steps, ..*context })
     }
 }
 

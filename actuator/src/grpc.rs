@@ -81,8 +81,9 @@ impl ActuatorService for Rpc {
     async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<SwitchState>, Status> {
         let PauseRequest { workload, actor, reason } = request.into_inner();
         named(&actor)?;
+        let warning = self.board.warning(&workload, true);
         self.board.stop(&workload, &actor, &reason).await?;
-        Ok(Response::new(SwitchState { paused: true, workload, actor, reason }))
+        Ok(Response::new(SwitchState { paused: true, workload, actor, reason, warning }))
     }
 
     async fn resume(&self, request: Request<PauseRequest>) -> Result<Response<SwitchState>, Status> {
@@ -93,7 +94,7 @@ impl ActuatorService for Rpc {
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
         let workloads = self.ask(Command::Status).await?;
-        Ok(Response::new(StatusResponse { workloads }))
+        Ok(Response::new(StatusResponse { workloads, stopped: self.board.all_stopped() }))
     }
 
     async fn why(&self, request: Request<WhyRequest>) -> Result<Response<WhyResponse>, Status> {

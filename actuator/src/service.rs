@@ -5,6 +5,7 @@
 //! between is mended by replaying the actions topic and asking again under the same key.
 
 mod act;
+mod ahead;
 mod board;
 mod budgets;
 mod commands;
@@ -195,6 +196,7 @@ impl ActuatorService {
         let (notifier, couriers) = Notifier::new(&config.notify, registry);
         let holder = turn::holder(config.instance.as_deref());
         let board = Board::new(broker.clone(), clock.clone(), notifier.clone(), holder);
+        board.know(config.workloads.keys().chain(config.planners.keys()).chain(config.stages.keys()));
         let (notary, notary_handle) = Notary::new(&config.audit, &broker)?.unzip();
         let status = Arc::new(Mutex::new(status));
         let handle = ActuatorHandle { commands: sender, board, status, broker: broker.clone(), notary: notary_handle };
@@ -317,6 +319,7 @@ impl ActuatorService {
             }
             work.flush().await?;
             work.board.reach(work.reached);
+            work.board.know(work.workloads.keys());
             handle.update(|status| {
                 status.event_time = work.reached;
                 status.records_out = work.counters.actions.get();
@@ -442,8 +445,8 @@ impl Work {
             .take(3)
             .map(|workload| format!("{}: {} units", workload.name, workload.commanded.unwrap_or(0)))
             .collect();
-        let stopped = if self.board.is_any_stopped() { "; automation is paused" } else { "" };
-        format!("{}{stopped}", units.join(", "))
+        let told: Vec<String> = [units.join(", "), self.board.told()].into_iter().filter(|t| !t.is_empty()).collect();
+        told.join("; ")
     }
 }
 

@@ -34,6 +34,9 @@ pub struct ApplyRequest {
     pub undoes: Option<String>,
     /// When it is asked.
     pub at: EventTime,
+    /// When it has to begin, so that its units are ready in time; at once without. A target that cannot wait for it by
+    /// itself begins at once.
+    pub begin_at: Option<EventTime>,
 }
 
 /// A change that has happened.
@@ -126,6 +129,11 @@ pub trait Target: Send + Sync {
     /// When the target cannot be asked.
     async fn drain(&self, _request: &ApplyRequest) -> Result<Drain, TargetError> {
         Ok(Drain::Done)
+    }
+
+    /// Does it begin a change by itself at the time that it is given? Units that it will have then count as commanded.
+    fn schedules(&self) -> bool {
+        false
     }
 
     /// Can a change from one number of units to another be undone? What cannot always needs a person.

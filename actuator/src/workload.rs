@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use headroom_actuator_decide::judgement::{Judgement, Measured, Purpose, judge};
 use headroom_actuator_decide::shadow::Shadow;
+use headroom_actuator_decide::stage::Kind;
 use headroom_actuator_decide::verify::Evidence;
 use headroom_actuator_decide::{audit, protocol, transition};
-use headroom_proto::EventTime;
 use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Outcome, Plan, PolicyDecision};
+use headroom_proto::{EventTime, Span};
 use tokio::time::Instant;
 
 use crate::TargetState;
@@ -39,6 +41,8 @@ pub(crate) struct Workload {
     decisions: BTreeMap<String, Vec<PolicyDecision>>,
     /// Rollbacks that the target has not taken yet, in the order in which it is to take them.
     pub(crate) unfinished: VecDeque<ActionRecord>,
+    /// The rollback that lets work go first, and since when.
+    pub(crate) undo_drains: Option<(String, Instant)>,
     /// The change that may have happened: nothing is decided until that is known.
     pub(crate) unsure: Option<Unsure>,
     pub(crate) last_change: EventTime,
@@ -123,6 +127,7 @@ impl Workload {
             left: None,
             decisions: BTreeMap::new(),
             unfinished: VecDeque::new(),
+            undo_drains: None,
             unsure: None,
             last_change: EventTime::MIN,
             undone: Vec::new(),
@@ -373,23 +378,27 @@ impl Measuring {
         }
     }
 
+    fn judged(&self, target_utilisation: f64) -> Judgement {
+        let measured = Measured {
+            windows: self.windows,
+            peak: self.peak,
+            peak_utilisation: self.peak_utilisation,
+            peak_utilisation_without: self.without.peak_utilisation,
+            violation_minutes: self.violation_minutes,
+            is_harmful: self.evidence.is_harmful,
+        };
+        let (expected_low, needed_at_once) = (self.action.expected_low, self.action.needed_now);
+        let kind = Kind::of(self.action.units_before, self.action.units_after);
+        judge(kind, &measured, &Purpose { target_utilisation, expected_low, needed_at_once })
+    }
+
     /// The outcome, measured up to `at` at the latest.
-    pub(crate) fn outcome(&self, at: EventTime, window: headroom_proto::Span) -> Outcome {
+    pub(crate) fn outcome(&self, at: EventTime, window: Span, target_utilisation: f64) -> Outcome {
         let to = self.until.min(at).max(self.from);
         #[expect(clippy::cast_precision_loss, reason = "windows of some hours")]
         let expected = (to - self.from).steps(window) as f64;
         let seen = f64::from(self.windows);
-        let judgement = if self.evidence.is_harmful {
-            "harmful"
-        } else if self.windows == 0 {
-            "unmeasured"
-        } else if self.violation_minutes > 0.0 {
-            "tight"
-        } else if self.peak_utilisation < 0.35 {
-            "wasteful"
-        } else {
-            "good"
-        };
+        let judgement = self.judged(target_utilisation).name();
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "minutes of some hours")]
         let violation_minutes = self.violation_minutes.round() as u32;
         Outcome {

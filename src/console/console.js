@@ -1,6 +1,7 @@
 // The page: keeps what the server tells, follows the present, and redraws when something has changed.
 
 import { Chart, summary } from "/chart.js";
+import { followInsight } from "/insight.js";
 import { SpeedMeter, showActions, showClock, showConnection, showStages, showTiles, showWorkloads } from "/panels.js";
 import { followPeople } from "/people.js";
 import { showScoreboard } from "/scoreboard.js";
@@ -190,3 +191,4 @@ showControls();
 setInterval(tick, 1_000);
 begin();
 followPeople();
+followInsight(store);

@@ -25,13 +25,14 @@ const ASK_AGAIN: &str = "no-cache";
 const KEEP_A_DAY: &str = "max-age=86400";
 
 /// Our own parts of the page: path, media type, text.
-const PARTS: [(&str, &str, &str); 8] = [
+const PARTS: [(&str, &str, &str); 9] = [
     ("/", "text/html; charset=utf-8", include_str!("index.html")),
     ("/console.css", "text/css; charset=utf-8", include_str!("console.css")),
     ("/console.js", SCRIPT, include_str!("console.js")),
     ("/chart.js", SCRIPT, include_str!("chart.js")),
     ("/series.js", SCRIPT, include_str!("series.js")),
     ("/panels.js", SCRIPT, include_str!("panels.js")),
+    ("/insight.js", SCRIPT, include_str!("insight.js")),
     ("/people.js", SCRIPT, include_str!("people.js")),
     ("/scoreboard.js", SCRIPT, include_str!("scoreboard.js")),
 ];

@@ -79,11 +79,19 @@ function waitingItem(plan) {
 function stoppedItem(stopped) {
   const item = element("li");
   const text = element("div", "waiting-text");
-  text.append(element("strong", "", `${stopped.workload}: automation is paused by ${stopped.by}`), element("span", "", stopped.reason));
+  const what = stopped.workload === "" ? "All automation is paused" : `${stopped.workload}: automation is paused`;
+  text.append(element("strong", "", `${what} by ${stopped.by}`), element("span", "", stopped.reason));
+  if (stopped.warning) text.append(element("small", "", stopped.warning));
   const buttons = element("div", "waiting-buttons");
-  buttons.append(button("Resume", () => ask("resume", { workload: stopped.workload }, () => `${stopped.workload}: automation is on`)));
+  buttons.append(button("Resume", () => ask("resume", { workload: stopped.workload }, switched)));
   item.append(text, buttons);
   return item;
+}
+
+/** What a switch has come to. */
+function switched(state) {
+  const what = `${state.workload === "" ? "every workload" : state.workload}: automation is ${state.paused ? "stopped" : "on"}`;
+  return state.warning ? `${what}; ${state.warning}` : what;
 }
 
 function stageText(stage) {
@@ -115,8 +123,8 @@ async function refresh() {
 
 export function followPeople() {
   byId("people-name").value = localStorage.getItem(NAME_KEY) ?? "";
-  byId("people-stop").addEventListener("click", () => ask("pause", { workload: "" }, () => "every workload: automation is stopped"));
-  byId("people-resume").addEventListener("click", () => ask("resume", { workload: "" }, () => "automation is on, but for workloads that are paused by themselves"));
+  byId("people-stop").addEventListener("click", () => ask("pause", { workload: "" }, switched));
+  byId("people-resume").addEventListener("click", () => ask("resume", { workload: "" }, switched));
   document.addEventListener("visibilitychange", refresh);
   setInterval(refresh, EVERY_MS);
   refresh();

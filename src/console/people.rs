@@ -79,7 +79,7 @@ async fn governed(mut client: Client) -> Result<Value, Status> {
     let request = ListPlansRequest { pending: true, limit: MAX_SHOWN, ..ListPlansRequest::default() };
     let plans = client.list_plans(request).await?.into_inner().plans;
     let stages = client.stages(StagesRequest::default()).await?.into_inner().stages;
-    let workloads = client.status(StatusRequest {}).await?.into_inner().workloads;
+    let stopped = client.status(StatusRequest {}).await?.into_inner().stopped;
     let waiting: Vec<Value> = plans
         .iter()
         .filter_map(|view| {
@@ -92,10 +92,9 @@ async fn governed(mut client: Client) -> Result<Value, Status> {
             }))
         })
         .collect();
-    let stopped: Vec<Value> = workloads
+    let stopped: Vec<Value> = stopped
         .iter()
-        .filter(|workload| workload.paused)
-        .map(|w| json!({ "workload": w.workload, "by": w.paused_by, "reason": w.paused_reason }))
+        .map(|s| json!({ "workload": s.workload, "by": s.actor, "reason": s.reason, "warning": s.warning }))
         .collect();
     Ok(json!({ "available": true, "waiting": waiting, "stages": stages, "stopped": stopped }))
 }

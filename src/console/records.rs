@@ -1,16 +1,22 @@
 //! Reads records of the topics into the view.
 
+use std::collections::BTreeMap;
+
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::{Float64Type, Int32Type, TimestampMicrosecondType};
+use headroom_actuator_decide::audit::succession::Succession;
 use headroom_ingest_broker::Received;
 use headroom_proto::codec::{self, CodecError};
 use headroom_proto::signal::{self, SignalError};
 use headroom_proto::topics::Topic;
-use headroom_proto::v1::{ActionRecord, Forecast, Outcome, Plan};
+use headroom_proto::v1::{ActionRecord, Forecast, Outcome, Plan, Term};
 use headroom_proto::{DecodeError, EventTime, Message, headers, schema};
 
 use crate::console::Scale;
 use crate::console::view::{LoadPoint, Update, View, ViewError};
+
+/// Which moves count, by partition of the actions topic.
+pub(super) type Terms = BTreeMap<i32, Succession>;
 
 /// A record that cannot be shown.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +42,7 @@ pub(super) enum RecordError {
 ///
 /// # Errors
 /// When the record is not what its topic promises.
-pub(super) fn read(record: &Received, scale: &Scale, view: &mut View) -> Result<(), RecordError> {
+pub(super) fn read(record: &Received, scale: &Scale, terms: &mut Terms, view: &mut View) -> Result<(), RecordError> {
     let value = record.value.as_ref();
     match record.topic {
         Topic::Windows => {
@@ -53,8 +59,18 @@ pub(super) fn read(record: &Received, scale: &Scale, view: &mut View) -> Result<
         Topic::Forecasts => view.apply(Update::Forecast(Forecast::decode(value)?))?,
         Topic::Plans => view.apply(Update::Plan(Plan::decode(value)?))?,
         Topic::Actions => {
-            if record.header(headers::MESSAGE).is_none_or(|message| message == "ActionRecord") {
-                view.apply(Update::Action(ActionRecord::decode(value)?))?;
+            let term = terms.entry(record.partition).or_default();
+            match record.header(headers::MESSAGE) {
+                Some("Term") => term.begin(Term::decode(value)?.term),
+                None | Some("ActionRecord") => {
+                    let action = ActionRecord::decode(value)?;
+                    if term.counts(action.term) {
+                        // Its term may have begun before what is read here.
+                        term.begin(action.term);
+                        view.apply(Update::Action(action))?;
+                    }
+                }
+                Some(_) => {}
             }
         }
         Topic::Outcomes => view.apply(Update::Outcome(Outcome::decode(value)?))?,
@@ -101,6 +117,7 @@ mod tests {
     use arrow::array::{ArrayRef, BooleanArray, Float64Array, Int32Array, StringArray, TimestampMicrosecondArray};
     use arrow::datatypes::{DataType, Field, Schema};
     use headroom_proto::Span;
+    use headroom_proto::v1::ActionState;
 
     use super::*;
     use crate::console::view::{Limits, Request};
@@ -150,7 +167,7 @@ mod tests {
         for feature in ["requests_per_s", "errors_per_s"] {
             let batch = windows(feature);
             let value = codec::encode_stream(&batch.schema(), &[batch]).expect("encodes");
-            read(&received(Topic::Windows, value), &scale(), &mut view).expect("reads");
+            read(&received(Topic::Windows, value), &scale(), &mut Terms::default(), &mut view).expect("reads");
         }
         assert_eq!(points_of(&view, "a"), serde_json::json!([[0, 2.0, null]]));
         assert_eq!(points_of(&view, "b"), serde_json::json!([[0, null, null]]));
@@ -160,10 +177,43 @@ mod tests {
     fn what_is_not_what_its_topic_promises_is_an_error() {
         let mut view = View::new(LIMITS, Span::from_hours(1), Span::from_mins(5));
         for topic in [Topic::Windows, Topic::Signals, Topic::Forecasts, Topic::Plans, Topic::Actions, Topic::Outcomes] {
-            assert!(read(&received(topic, "not a record"), &scale(), &mut view).is_err(), "{topic:?}");
+            assert!(
+                read(&received(topic, "not a record"), &scale(), &mut Terms::default(), &mut view).is_err(),
+                "{topic:?}"
+            );
         }
         let mut switch = received(Topic::Actions, "a switch is not shown");
         switch.headers.push((headers::MESSAGE.to_owned(), "Switch".into()));
-        read(&switch, &scale(), &mut view).expect("passed over");
+        read(&switch, &scale(), &mut Terms::default(), &mut view).expect("passed over");
+    }
+
+    #[test]
+    fn a_move_of_an_actuator_whose_term_was_over_is_not_shown() {
+        let (mut view, mut terms) = (View::new(LIMITS, Span::from_hours(1), Span::from_mins(5)), Terms::default());
+        let record = |partition: i32, message: &str, value: Vec<u8>| {
+            let headers = vec![(headers::MESSAGE.to_owned(), message.to_owned().into())];
+            Received { partition, headers, ..received(Topic::Actions, value) }
+        };
+        let moved = |id: &str, term: u64| ActionRecord {
+            action_id: id.to_owned(),
+            workload: "shop".to_owned(),
+            state: ActionState::Applied.into(),
+            sequence: term,
+            term,
+            ..ActionRecord::default()
+        };
+        let mut take = |record: &Received| read(record, &scale(), &mut terms, &mut view).expect("reads");
+        // The first term began before what is read here.
+        take(&record(0, "ActionRecord", moved("first", 1).encode_to_vec()));
+        take(&record(0, "Term", Term { term: 2, ..Term::default() }.encode_to_vec()));
+        take(&record(0, "ActionRecord", moved("late", 1).encode_to_vec()));
+        take(&record(0, "ActionRecord", moved("second", 2).encode_to_vec()));
+        // In the other partition the second term has not begun yet.
+        take(&record(1, "ActionRecord", moved("elsewhere", 1).encode_to_vec()));
+        let state = serde_json::to_value(view.state(&Request::default())).expect("serialises");
+        let mut shown: Vec<&str> =
+            state["actions"].as_array().expect("actions").iter().filter_map(|action| action["id"].as_str()).collect();
+        shown.sort_unstable();
+        assert_eq!(shown, ["elsewhere", "first", "second"]);
     }
 }

@@ -43,6 +43,8 @@ async function check({ name, width, height }) {
     await chartHasData(page);
     await actionsHaveReasons(page);
     await stagesAreRunning(page);
+    await shadowStandsBesideWhatWas(page);
+    await liftsAreToldWithTheirIntervals(page);
     await rangeAndFollowing(page, width);
     await nothingOverflows(page, width);
     await page.evaluate(() => scrollTo(0, 0));
@@ -94,6 +96,27 @@ async function stagesAreRunning(page) {
   const states = await page.locator('#stages [data-part="state"]').allTextContents();
   for (const state of states) assert.ok(["running", "drained"].includes(state), `stages are ${states}`);
   assert.equal(await page.locator("#connection").textContent(), "Connected");
+}
+
+/** The sums and the units of both, and rows that the keyboard can scroll. */
+async function shadowStandsBesideWhatWas(page) {
+  await page.waitForFunction(() => document.querySelectorAll("#shadow-rows > tr").length > 3);
+  const sums = await page.locator("#shadow-sums td").allTextContents();
+  assert.equal(sums.length, 4, `violation minutes and unit-hours, twice: ${sums}`);
+  for (const sum of sums) assert.match(sum, /^[\d,.]+$/);
+  assert.match(await page.locator("#shadow-caption").textContent(), /^Stage expand, from 1998-05.*estimate/);
+  for (const which of ["was", "would"]) assert.match(await page.locator(`#shadow-chart .shadow-${which}`).getAttribute("d"), /^M0\.0 .*L600\.0 /);
+  await page.locator('[aria-label^="Windows in which"]').focus();
+  assert.equal(await page.evaluate(() => document.activeElement.getAttribute("role")), "region");
+}
+
+async function liftsAreToldWithTheirIntervals(page) {
+  await page.waitForFunction(() => document.querySelectorAll("#lifts-rows > tr").length > 3);
+  const lifts = await page.locator("#lifts-rows > tr > td:nth-child(3)").allTextContents();
+  for (const lift of lifts) {
+    const [, peak, low, high] = lift.match(/^× ([\d.]+) \(([\d.]+) to ([\d.]+)\)$/) ?? assert.fail(`no lift: ${lift}`);
+    assert.ok(Number(low) <= Number(peak) && Number(peak) <= Number(high), `the lift lies in its interval: ${lift}`);
+  }
 }
 
 async function rangeAndFollowing(page, width) {

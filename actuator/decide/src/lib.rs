@@ -5,6 +5,7 @@ pub mod audit;
 pub mod budget;
 pub mod calendar;
 pub mod capacity;
+pub mod judgement;
 pub mod lead_time;
 pub mod limits;
 pub mod planner;

@@ -11,8 +11,10 @@ use crate::capacity::{Curve, LearnConfig};
 use crate::lead_time::LeadTime;
 use crate::sizes::Sizes;
 
+mod settle;
 mod sizing;
 
+pub use settle::Wanted;
 use sizing::Sizing;
 
 /// How a workload is sized.
@@ -42,7 +44,8 @@ pub struct PlannerConfig {
     /// No release within this time after a change.
     #[serde(with = "span_text")]
     pub dwell: Span,
-    /// No release of less than this share of the units, 0..1.
+    /// No release before a load that is higher by this share would fit into fewer units, 0..1: forecasts of one and the
+    /// same load differ from one origin to the next by about so much.
     pub hysteresis: f64,
     /// What a unit costs for an hour.
     pub cost_per_unit_hour: f64,
@@ -72,7 +75,7 @@ impl Default for PlannerConfig {
             max_step_up: 1_000,
             max_step_down: 1_000,
             dwell: Span::from_mins(30),
-            hysteresis: 0.0,
+            hysteresis: 0.1,
             cost_per_unit_hour: 1.0,
             cost_per_violation_minute: 1.0 / 15.0,
             quantile: None,
@@ -135,28 +138,6 @@ impl PlannerConfig {
     #[must_use]
     pub fn is_violated(&self, load: f64, ready: u32) -> bool {
         load > self.violation_utilisation * self.unit_capacity * f64::from(ready)
-    }
-
-    /// What is commanded, when `desired` is asked: raised at once, released after the dwell time, in limited steps.
-    #[must_use]
-    pub fn settle(&self, desired: u32, commanded: u32, since_change: Span) -> (u32, Option<&'static str>) {
-        if desired > commanded {
-            let limit = commanded.saturating_add(self.max_step_up);
-            let step = || self.sizes.step_up(commanded, limit).min(desired);
-            return if desired > limit { (step(), Some("rate limit")) } else { (desired, None) };
-        }
-        if desired == commanded {
-            return (commanded, None);
-        }
-        if since_change < self.dwell {
-            return (commanded, Some("dwell"));
-        }
-        if f64::from(commanded - desired) < self.hysteresis * f64::from(commanded) {
-            return (commanded, Some("hysteresis"));
-        }
-        let limit = commanded.saturating_sub(self.max_step_down);
-        let step = || self.sizes.step_down(commanded, limit).max(desired);
-        if desired < limit { (step(), Some("rate limit")) } else { (desired, None) }
     }
 }
 
@@ -265,6 +246,15 @@ pub fn asked_by_forecast(
     Some((sizing.units_for(load), load, at))
 }
 
+/// What is wanted at a moment by a forecast and the load of now, with the declared capacity.
+#[must_use]
+pub fn wanted_by_forecast(config: &PlannerConfig, quantile: f64, forecast: &ForecastView<'_>, load: f64) -> Wanted {
+    let sizing = Sizing::new(config, &Learned::default());
+    let peak = sizing.peak(quantile, forecast, None).map_or(load, |(peak, _)| peak.max(load));
+    let later = sizing.peak_until_next_change(quantile, forecast).map_or(peak, |later| later.max(peak));
+    sizing.wanted(sizing.units_for(peak), later)
+}
+
 /// Decides what to command now. A forecast that is missing, stale or abstaining leaves the reactive guard alone.
 #[must_use]
 pub fn decide(config: &PlannerConfig, seen: &Observation, forecast: Option<&ForecastView<'_>>) -> Decision {
@@ -285,11 +275,19 @@ pub fn decide_with(
     let guard = seen.load.map(|load| (sizing.units_for(load), load));
     let closed = config.calendar.closed(seen.now);
     let (desired, asked_by, expected_peak, why) = desired(&sizing, seen, forecast, guard, closed.as_ref());
-    let (mut units_now, held_by) = config.settle(desired, seen.units_commanded, seen.now - seen.last_change);
+    let wanted = if desired < seen.units_commanded {
+        let later = trusted.and_then(|forecast| sizing.peak_until_next_change(quantile, forecast));
+        sizing.wanted(desired, later.into_iter().chain(seen.load).fold(expected_peak, f64::max))
+    } else {
+        Wanted::exactly(desired)
+    };
+    let (mut units_now, held_by) = config.settle(wanted, seen.units_commanded, seen.now - seen.last_change);
     let mut binding = held_by.unwrap_or(asked_by);
     let mut reason = why;
     if let Some(held_by) = held_by {
         reason = format!("{reason}; {held_by} keeps it at {units_now}");
+    } else if units_now > desired {
+        reason = format!("{reason}; {units_now} until it could be changed again");
     }
     if let Some((units, kept_by, told)) = kept_by_calendar(config, seen, guard.map(|(units, _)| units), units_now) {
         (units_now, binding) = (units, kept_by);
@@ -298,11 +296,11 @@ pub fn decide_with(
     if let Some(told) = sizing.told(units_now) {
         reason = format!("{reason}; {told}");
     }
-    let wanted = |forecast: &ForecastView<'_>| {
+    let at_each_step = |forecast: &ForecastView<'_>| {
         let at = |step| forecast.quantile(step, quantile).map(|load| sizing.units_for(load));
         (0..forecast.steps()).filter_map(at).collect()
     };
-    let units = trusted.map(wanted).unwrap_or_default();
+    let units = trusted.map(at_each_step).unwrap_or_default();
     let (unit_capacity, lead_time) = (sizing.each(units_now), sizing.lead_time);
     Decision { units_now, units, quantile, binding, expected_peak, unit_capacity, lead_time, refused: None, reason }
 }
@@ -357,7 +355,7 @@ fn kept_by_calendar(
         let needed = guard.filter(|needed| closed.guard_raises && *needed > commanded);
         let (units, but) = match needed {
             Some(needed) => (
-                config.settle(needed, commanded, config.dwell).0.min(units_now),
+                config.settle(Wanted::exactly(needed), commanded, config.dwell).0.min(units_now),
                 "lets the load of now alone raise it, to",
             ),
             None => (commanded, "keeps it at"),

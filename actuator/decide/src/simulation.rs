@@ -1,14 +1,14 @@
 //! Scaling policies on a recorded load: what each would have cost, and how long its users would have suffered.
 //!
 //! A decision at step t knows the loads before t. Units that are commanded at t are ready at t + lead time and are paid
-//! from the command on; a release takes effect at once, after the dwell time. A step is in violation when its load is
-//! above `violation_utilisation` of what the ready units bear.
+//! from the command on; a release takes effect at once, after the dwell time and beyond the hysteresis, which bind every
+//! policy alike. A step is in violation when its load is above `violation_utilisation` of what the ready units bear.
 
 use headroom_proto::time::Span;
 use headroom_proto::v1::Verdict;
 use serde::{Deserialize, Serialize};
 
-use crate::planner::{ForecastView, PlannerConfig, asked_by_forecast};
+use crate::planner::{ForecastView, PlannerConfig, Wanted, wanted_by_forecast};
 
 /// What a policy knows at a step.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ pub trait ScalingPolicy {
     /// Its name in tables.
     fn name(&self) -> String;
     /// Units wanted, given what is known at the step.
-    fn desired(&mut self, context: &StepContext<'_>) -> u32;
+    fn wanted(&mut self, context: &StepContext<'_>) -> Wanted;
 }
 
 /// The same units always: those that the largest load needs, known in hindsight.
@@ -112,10 +112,10 @@ pub fn simulate(
         let on_the_way: u32 = coming.iter().map(|(_, units)| units).sum();
         let commanded = ready + on_the_way;
         let context = StepContext { step: at, now_us, observed, planner };
-        let desired = policy.desired(&context).clamp(planner.min_units, planner.max_units);
+        let wanted = policy.wanted(&context);
         let since = changed_at.map_or(dwell_steps, |changed_at| at - changed_at);
         let since = step.times(i64::try_from(since).unwrap_or(i64::MAX));
-        let (units, _) = planner.settle(desired, commanded, since);
+        let (units, _) = planner.settle(wanted, commanded, since);
         if units > commanded {
             coming.push((at + lead_steps, units - commanded));
         } else if units < commanded {
@@ -146,8 +146,8 @@ impl ScalingPolicy for StaticPeak {
         "static peak (hindsight)".to_owned()
     }
 
-    fn desired(&mut self, _: &StepContext<'_>) -> u32 {
-        self.units
+    fn wanted(&mut self, _: &StepContext<'_>) -> Wanted {
+        Wanted::exactly(self.units)
     }
 }
 
@@ -156,8 +156,8 @@ impl ScalingPolicy for Reactive {
         if self.factor > 1.0 { format!("reactive x{}", self.factor) } else { "reactive".to_owned() }
     }
 
-    fn desired(&mut self, context: &StepContext<'_>) -> u32 {
-        context.planner.units_for(context.observed * self.factor)
+    fn wanted(&mut self, context: &StepContext<'_>) -> Wanted {
+        context.planner.wanted(context.observed * self.factor)
     }
 }
 
@@ -166,7 +166,7 @@ impl ScalingPolicy for SeasonalMax<'_> {
         "max(seasonal forecast, reactive)".to_owned()
     }
 
-    fn desired(&mut self, context: &StepContext<'_>) -> u32 {
+    fn wanted(&mut self, context: &StepContext<'_>) -> Wanted {
         let hour = (self.day_steps / 24).max(1);
         let from = context.step / hour * hour;
         let mean_of = |step: usize| {
@@ -177,7 +177,7 @@ impl ScalingPolicy for SeasonalMax<'_> {
             mean
         };
         let seasonal = (from..from + 2 * hour).map(mean_of).fold(0.0, f64::max);
-        context.planner.units_for(seasonal.max(context.observed))
+        context.planner.wanted(seasonal.max(context.observed))
     }
 }
 
@@ -186,10 +186,10 @@ impl ScalingPolicy for Oracle<'_> {
         "oracle".to_owned()
     }
 
-    fn desired(&mut self, context: &StepContext<'_>) -> u32 {
+    fn wanted(&mut self, context: &StepContext<'_>) -> Wanted {
         let window = self.loads.iter().skip(context.step).take(self.lead_steps + 1);
         let most = window.copied().filter(|load| load.is_finite()).fold(0.0, f64::max);
-        context.planner.units_for(most)
+        context.planner.wanted(most)
     }
 }
 
@@ -198,12 +198,14 @@ impl ScalingPolicy for Headroom<'_> {
         format!("headroom p{:.4}", self.quantile * 100.0).trim_end_matches('0').trim_end_matches('.').to_owned()
     }
 
-    fn desired(&mut self, context: &StepContext<'_>) -> u32 {
-        let guard = context.planner.units_for(context.observed);
+    fn wanted(&mut self, context: &StepContext<'_>) -> Wanted {
         let forecast = (self.forecast_at)(context.now_us);
         let trusted = forecast.filter(|f| matches!(f.verdict, Verdict::Fresh | Verdict::Suspect));
-        let asked = trusted.and_then(|forecast| asked_by_forecast(context.planner, self.quantile, &forecast));
-        asked.map_or(guard, |(units, _, _)| units.max(guard))
+        let (planner, load) = (context.planner, context.observed);
+        trusted.map_or_else(
+            || planner.wanted(load),
+            |forecast| wanted_by_forecast(planner, self.quantile, &forecast, load),
+        )
     }
 }
 
@@ -225,6 +227,7 @@ mod tests {
             unit_capacity: 10.0,
             lead_time: Span::from_mins(5),
             dwell: Span::from_mins(10),
+            hysteresis: 0.0,
             ..PlannerConfig::default()
         }
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use headroom_proto::EventTime;
 use serde::{Deserialize, Serialize};
 
-use crate::stage::{Kind, Stage};
+use crate::stage::Stage;
 
 /// Actions that a record reaches back; the lower bound is computed in time proportional to it.
 const MAX_MARKS: usize = 2_000;
@@ -101,16 +101,6 @@ impl EarnConfig {
             ),
         ];
         checks.into_iter().filter(|(fits, _)| !fits).map(|(_, problem)| problem.to_owned()).collect()
-    }
-}
-
-/// Was an outcome a good one? A release is not blamed for what it has left unused, a raise is.
-#[must_use]
-pub fn is_good(kind: Kind, judgement: &str) -> Option<bool> {
-    match (kind, judgement) {
-        (_, "good") | (Kind::Release, "wasteful") => Some(true),
-        (_, "tight") | (Kind::Raise, "wasteful") => Some(false),
-        _ => None,
     }
 }
 

@@ -9,6 +9,7 @@ use headroom_proto::EventTime;
 use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Plan, Verdict};
 
 use super::Work;
+use super::ahead::begun;
 use super::foreign::Base;
 use crate::workload::{Borne, Measuring, POLICY, Workload};
 use crate::{ActuatorError, journal};
@@ -68,6 +69,7 @@ impl Work {
         self.track_verdict(name, at);
         self.expire(name, at)?;
         let Some(commanded) = commanded else { return Ok(()) };
+        let commanded = self.brought_forward(name, commanded, at, load).await;
         let seen = Observation { now: at, load: Some(load), units_commanded: commanded, last_change };
         let target = self.targets.of(name);
         let learned = self.lessons.of(name, target.name(), &planner);
@@ -134,8 +136,10 @@ impl Work {
             verdict: plan.verdict.clone(),
             signal_ids: plan.signal_ids.clone(),
             expected_peak: plan.expected_peak,
+            expected_low: plan.peak_values.first().copied().map_or(0.0, f64::from),
             undo_units: before,
             decided_at_us: at.micros(),
+            begin_at_us: self.begin_at(plan),
             needed_now: after > before && after <= self.needed_by_load(plan),
             risk: self.risk_of(name, before, after, reversible, at).name().to_owned(),
             irreversible: !reversible,
@@ -144,7 +148,7 @@ impl Work {
     }
 
     /// Units that the load of now needs, by what a unit is counted on to serve.
-    fn needed_by_load(&self, plan: &Plan) -> u32 {
+    pub(super) fn needed_by_load(&self, plan: &Plan) -> u32 {
         let planner = self.config.planner_of(&plan.workload).clone();
         PlannerConfig { unit_capacity: plan.unit_capacity, ..planner }.units_for(plan.observed_load)
     }
@@ -179,7 +183,7 @@ impl Work {
                 Step::AskPolicy => self.ask_policy(&action, at)?,
                 Step::Record(ActionState::Holding) => {
                     self.finish_measuring(&action.workload, at, true)?;
-                    let ready = at + self.lead_time_of(&action.workload);
+                    let ready = begun(&action, at) + self.lead_time_of(&action.workload);
                     let reason = format!("its units are ready by {ready}");
                     self.advance(&action, ActionState::Holding, at, "verifier", reason)?;
                 }
@@ -190,7 +194,7 @@ impl Work {
                         continue;
                     }
                     let reason = if to == ActionState::Intended {
-                        format!("{} -> {} units", action.units_before, action.units_after)
+                        told_of_change(&action)
                     } else if to == ActionState::Failed {
                         self.told_of_stop(&action, at).await
                     } else {
@@ -251,7 +255,7 @@ impl Work {
 
     /// Begins to measure the effect, as of when it was held.
     fn hold(&mut self, action: ActionRecord) {
-        let ready = EventTime::from_micros(action.at_us) + self.lead_time_of(&action.workload);
+        let ready = begun(&action, EventTime::from_micros(action.at_us)) + self.lead_time_of(&action.workload);
         let until = ready + self.config.hold;
         if let Some(workload) = self.workloads.get_mut(&action.workload) {
             workload.measuring = Some(Measuring::new(action, ready, until));
@@ -304,13 +308,13 @@ impl Work {
         at: EventTime,
         superseded: bool,
     ) -> Result<(), ActuatorError> {
-        let window = self.config.window_size;
+        let (window, target) = (self.config.window_size, self.config.planner_of(name).target_utilisation);
         let Some(measured) = self.workloads.get_mut(name).and_then(|workload| workload.measuring.take()) else {
             return Ok(());
         };
         if self.known_outcomes.insert(measured.action.action_id.clone()) {
             self.counters.outcomes.inc();
-            let outcome = self.lessons.complete(measured.outcome(at, window), &measured.action);
+            let outcome = self.lessons.complete(measured.outcome(at, window, target), &measured.action);
             self.outbox.push(journal::outcome(&outcome));
             self.judge(&measured.action, &outcome.judgement, at);
         }
@@ -387,6 +391,12 @@ impl Work {
         let plan = super::explain::with_story(plan, planner, forecast);
         Plan { plan_hash: audit::plan_hash(&plan), ..plan }
     }
+}
+
+fn told_of_change(action: &ActionRecord) -> String {
+    let begin = Some(action.begin_at_us).filter(|begin| *begin > 0).map(EventTime::from_micros);
+    let begin = begin.map(|begin| format!(", which the target begins by itself at {begin}")).unwrap_or_default();
+    format!("{} -> {} units{begin}", action.units_before, action.units_after)
 }
 
 /// A verdict in records and policies.

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use headroom_ingest_broker::{Broker, Producer};
-use headroom_proto::v1::Switch;
+use headroom_proto::v1::{Switch, SwitchState};
 use headroom_proto::{Clock, EventTime};
 use tokio::sync::Mutex as Turn;
 use tonic::Status;
@@ -43,6 +43,8 @@ struct State {
     stopped: BTreeMap<String, Switch>,
     /// What was switched since the start: it is newer than what the topic tells of the time before.
     touched: BTreeSet<String>,
+    /// The workloads that have appeared, or that the settings name.
+    known: BTreeSet<String>,
     /// Counts how often everything was forgotten, to be read again from the topic.
     begun: u64,
     reached: Option<EventTime>,
@@ -139,9 +141,57 @@ impl Board {
         state.stopped.get("").or_else(|| state.stopped.get(workload)).cloned()
     }
 
-    /// Is anything stopped?
-    pub(super) fn is_any_stopped(&self) -> bool {
-        !self.state().stopped.is_empty()
+    /// Every switch that is set.
+    pub(crate) fn all_stopped(&self) -> Vec<SwitchState> {
+        let state = self.state();
+        let shown = |switch: &Switch| SwitchState {
+            paused: true,
+            workload: switch.workload.clone(),
+            actor: switch.actor.clone(),
+            reason: switch.reason.clone(),
+            warning: state.unknown(&switch.workload),
+        };
+        state.stopped.values().map(shown).collect()
+    }
+
+    /// What is stopped, in words; empty when nothing is.
+    pub(super) fn told(&self) -> String {
+        let stopped = self.state().stopped.keys().cloned().collect::<Vec<_>>();
+        match stopped.first() {
+            None => String::new(),
+            Some(all) if all.is_empty() => "all automation is paused".to_owned(),
+            Some(_) => format!("automation of {} is paused", stopped.join(", ")),
+        }
+    }
+
+    /// These workloads exist.
+    pub(super) fn know<'a>(&self, names: impl Iterator<Item = &'a String>) {
+        let mut state = self.state();
+        for name in names {
+            if !state.known.contains(name) {
+                state.known.insert(name.clone());
+            }
+        }
+    }
+
+    /// What a person who is about to set or lift that switch should know; mostly nothing.
+    pub(crate) fn warning(&self, workload: &str, paused: bool) -> String {
+        let state = self.state();
+        if paused {
+            return state.unknown(workload);
+        }
+        if !workload.is_empty() && state.stopped.contains_key("") {
+            return "every workload is paused: `headroom resume` without a name lets automation go on".to_owned();
+        }
+        let names: Vec<&str> = state.stopped.keys().map(String::as_str).collect();
+        if workload.is_empty() && !names.is_empty() && !names.contains(&"") {
+            return format!("what is paused by itself stays so: {}", names.join(", "));
+        }
+        if !workload.is_empty() && !names.contains(&workload) {
+            let paused = if names.is_empty() { "nothing is".to_owned() } else { format!("{} is", names.join(", ")) };
+            return format!("automation of `{workload}` was not paused: {paused}");
+        }
+        String::new()
     }
 
     /// Takes in what the topic tells of the time before the start.
@@ -167,6 +217,16 @@ impl Board {
 }
 
 impl State {
+    /// That a workload has not appeared, which a wrong name would not either; empty when it has.
+    fn unknown(&self, workload: &str) -> String {
+        if workload.is_empty() || self.known.contains(workload) {
+            return String::new();
+        }
+        let known: Vec<&str> = self.known.iter().map(String::as_str).collect();
+        let known = if known.is_empty() { "none yet".to_owned() } else { known.join(", ") };
+        format!("no workload `{workload}` has appeared: it is paused from its first window on; known are: {known}")
+    }
+
     fn put(&mut self, switch: Switch) {
         if switch.paused {
             self.stopped.insert(switch.workload.clone(), switch);

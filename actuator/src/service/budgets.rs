@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use headroom_actuator_decide::budget::{Answer, Budget, Held};
+use headroom_actuator_decide::planner::Wanted;
 use headroom_actuator_decide::{Decision, Observation};
 use headroom_proto::EventTime;
 use headroom_proto::v1::{ActionRecord, ActionState, Forecast};
@@ -188,7 +189,7 @@ impl Work {
         }
         let held = self.held(at).await;
         let units = match self.rule(provider, units, &held) {
-            Ruling::Units(_, None) => planner.settle(units, commanded, planner.dwell).0,
+            Ruling::Units(_, None) => planner.settle(Wanted::exactly(units), commanded, planner.dwell).0,
             Ruling::Units(_, Some(beyond)) | Ruling::Refuse(beyond) | Ruling::Wait { why: beyond, .. } => {
                 return Ok(Err(format!("`{provider}` cannot have {units} units: {beyond}")));
             }
@@ -216,7 +217,7 @@ impl Work {
             let planner = self.config.planner_of(&provider).clone();
             let needed = planner.sizes.round_up(needed, planner.min_units, planner.max_units);
             let last_change = self.workloads.get(&provider).map_or(EventTime::MIN, |workload| workload.last_change);
-            let (units, _) = planner.settle(needed.min(commanded), commanded, at - last_change);
+            let (units, _) = planner.settle(Wanted::exactly(needed.min(commanded)), commanded, at - last_change);
             if units < commanded && planner.calendar.may_release(at).is_ok() && planner.calendar.closed_at(at).is_none()
             {
                 let reason = format!("those who share it need {needed} units");

@@ -198,8 +198,10 @@ impl Work {
         for known in self.workloads.values_mut().filter(|known| workload.is_empty() || known.name == workload) {
             known.accept();
         }
+        let warning = self.board.warning(&workload, false);
         self.set_paused(&workload, false, &actor, &reason, "person").await?;
-        Ok(SwitchState { paused: false, workload, actor, reason })
+        let paused = self.board.stopped(&workload).is_some();
+        Ok(SwitchState { paused, workload, actor, reason, warning })
     }
 
     /// Pauses or resumes a workload, or all under the empty name.

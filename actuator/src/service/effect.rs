@@ -35,22 +35,30 @@ impl Work {
         match undo {
             None => {
                 let at = EventTime::from_micros(action.decided_at_us).max(at);
-                ApplyRequest { workload, units: action.units_after, idempotency_key: key, fence, undoes: None, at }
+                let begin_at = Some(action.begin_at_us).filter(|begin| *begin > 0).map(EventTime::from_micros);
+                let units = action.units_after;
+                ApplyRequest { workload, units, idempotency_key: key, fence, undoes: None, at, begin_at }
             }
             Some(units) => {
                 let idempotency_key = format!("{key}/rollback");
-                ApplyRequest { workload, units, idempotency_key, fence, undoes: Some(key), at }
+                ApplyRequest { workload, units, idempotency_key, fence, undoes: Some(key), at, begin_at: None }
             }
         }
     }
 
-    /// Undoes actions that are rolled back on the record, in that order. What may work later is tried again with each
-    /// window, and so is what comes after it; a failure that lasts does not keep the next from being tried.
+    /// Undoes actions that are rolled back on the record, in that order. What lets work go first is waited for; what may
+    /// work later is tried again with each window; and what comes after either waits as well. A failure that lasts does not
+    /// keep the next from being tried.
     pub(super) async fn undo(&mut self, actions: Vec<ActionRecord>, at: EventTime) -> Result<(), TargetError> {
         let mut rest = VecDeque::from(actions);
         let mut lasting = Ok(());
         while let Some(action) = rest.pop_front() {
             let outcome = match self.room_for_undoing(&action, at).await {
+                Ok(()) if self.drains_for_undoing(&action, at).await => {
+                    rest.push_front(action.clone());
+                    super::workload_of(&mut self.workloads, &action.workload).unfinished = rest;
+                    return lasting;
+                }
                 Ok(()) => self.ask(&action, Some(action.undo_units), at).await,
                 Err(waits) => Err(waits),
             };

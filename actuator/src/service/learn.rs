@@ -183,6 +183,10 @@ impl Work {
 
     /// Begins to wait for the units of an action that was applied at its intent's time; some are there at once.
     pub(super) async fn wait_for_units(&mut self, action: &ActionRecord, intended: EventTime) {
+        // What begins later tells nothing of how long it takes.
+        if action.begin_at_us > 0 {
+            return;
+        }
         self.lessons.wait_for(action, intended);
         if self.lessons.workloads.get(&action.workload).is_none_or(|lesson| lesson.rising.is_none()) {
             return;

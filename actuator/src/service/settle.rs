@@ -9,6 +9,8 @@ use headroom_proto::v1::{ActionRecord, ActionState};
 use tokio::time::Instant;
 
 use super::Work;
+use super::verify::VERIFIER;
+use crate::workload::Workload;
 use crate::{ActuatorError, Drain, TargetError};
 
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -52,6 +54,29 @@ impl Work {
         let action_id = action.action_id.clone();
         workload.unsure = Some(Unsure { action_id, at, since, again, wait: FIRST_WAIT, drains: true });
         None
+    }
+
+    /// Does a rollback wait until the work of the units that it takes away is let go? As long as a release would, but for
+    /// one that mends harm.
+    pub(super) async fn drains_for_undoing(&mut self, action: &ActionRecord, at: EventTime) -> bool {
+        let target = self.targets.of(&action.workload);
+        let is_release = action.undo_units < action.units_after && action.actor != VERIFIER;
+        let Some(within) = target.drains_within().filter(|_| is_release) else { return false };
+        let now = Instant::now();
+        let workload = super::workload_of(&mut self.workloads, &action.workload);
+        let known = workload.undo_drains.take().filter(|(id, _)| *id == action.action_id);
+        let since = known.map_or(now, |(_, since)| since);
+        if since.elapsed() >= within {
+            tracing::warn!(action = action.action_id, "the time to drain before the rollback is over");
+            return false;
+        }
+        let asked = target.drain(&self.request(action, Some(action.undo_units), at)).await;
+        if matches!(asked, Ok(Drain::Done)) {
+            return false;
+        }
+        let workload = super::workload_of(&mut self.workloads, &action.workload);
+        workload.undo_drains = Some((action.action_id.clone(), since));
+        true
     }
 
     /// What becomes of a change that the target did not confirm.
@@ -101,9 +126,14 @@ impl Work {
         self.advance(action, ActionState::Failed, at, "actuator", reason)
     }
 
-    /// Asks again for what is not known, where that is due.
+    /// Asks again for what is not known, where that is due, and for rollbacks that let work go first.
     pub(super) async fn settle(&mut self) -> Result<(), ActuatorError> {
         let now = Instant::now();
+        let drains = |workload: &&Workload| workload.undo_drains.is_some();
+        let draining: Vec<String> = self.workloads.values().filter(drains).map(|w| w.name.clone()).collect();
+        for name in draining {
+            self.finish_rollback(&name).await;
+        }
         let due = |unsure: &Unsure| unsure.again <= now;
         let unsure: Vec<Unsure> =
             self.workloads.values().filter_map(|workload| workload.unsure.clone()).filter(due).collect();

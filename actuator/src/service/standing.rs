@@ -5,17 +5,16 @@
 
 use std::collections::BTreeMap;
 
+use headroom_actuator_decide::judgement::is_good;
 use headroom_actuator_decide::stage::{Kind, Stage};
-use headroom_actuator_decide::track::{self, Turn};
+use headroom_actuator_decide::track::Turn;
 use headroom_proto::EventTime;
 use headroom_proto::v1::{ActionRecord, ActionState, StageMove, StageStanding, StagesRequest};
 
 use super::Work;
+use super::verify::VERIFIER;
 use crate::journal;
 use crate::notify::Notice;
-
-/// The actor of what the verification finds.
-const VERIFIER: &str = "verifier";
 
 impl Work {
     /// The stage that the track record has earned.
@@ -26,7 +25,7 @@ impl Work {
     /// Takes in how the effect of an action was judged.
     pub(super) fn judge(&mut self, action: &ActionRecord, judgement: &str, at: EventTime) {
         let kind = kind_of(action);
-        let Some(good) = track::is_good(kind, judgement) else { return };
+        let Some(good) = is_good(kind, judgement) else { return };
         self.mark(action, good);
         self.review(&action.workload, kind, at);
     }
@@ -65,7 +64,7 @@ impl Work {
             .filter_map(|(id, judgement)| Some(((*by_id.get(id.as_str())?).clone(), judgement.as_str())))
             .collect();
         for (action, judgement) in judged {
-            if let Some(good) = track::is_good(kind_of(&action), judgement) {
+            if let Some(good) = is_good(kind_of(&action), judgement) {
                 self.mark(&action, good);
             }
         }

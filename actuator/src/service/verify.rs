@@ -14,7 +14,7 @@ use crate::ActuatorError;
 use crate::course;
 
 /// Who finds it.
-const VERIFIER: &str = "verifier";
+pub(super) const VERIFIER: &str = "verifier";
 
 impl Work {
     /// Takes the columns that are guards out of a batch of windows.

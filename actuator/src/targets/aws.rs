@@ -9,11 +9,15 @@ mod absent;
 #[cfg(feature = "aws")]
 mod client;
 #[cfg(feature = "aws")]
+mod cloudwatch;
+#[cfg(feature = "aws")]
 mod knob;
 #[cfg(feature = "aws")]
 mod readers;
 #[cfg(feature = "aws")]
 mod scaling;
+#[cfg(feature = "aws")]
+mod scheduled;
 #[cfg(feature = "aws")]
 mod serverless;
 
@@ -62,6 +66,9 @@ pub struct ReadersConfig {
     /// A change is reported within this time.
     #[serde(default = "default_settle", with = "span_text")]
     pub settle: Span,
+    /// How long the connections of readers may take to end before these are deleted; not waited for without.
+    #[serde(default, with = "span_text")]
+    pub drain: Span,
 }
 
 /// The minimum capacity of an Aurora Serverless v2 cluster, in half Aurora capacity units (ACU), which is AWS's step.
@@ -154,6 +161,7 @@ impl AwsSettings {
 impl ReadersConfig {
     pub(super) fn problems(&self) -> Vec<String> {
         let mut problems = self.aws.of_cluster(&self.cluster, self.per_unit, self.timeout, self.settle);
+        problems.extend(super::drain_problem(self.drain));
         if !self.instance_class.starts_with("db.") {
             problems.push(format!("`instance_class`: `{}` is none: write `db.r8g.large`", self.instance_class));
         }
@@ -198,6 +206,14 @@ impl ScalingConfig {
     pub(super) fn open(&self, name: &str, folder: &Path) -> Arc<dyn Target> {
         #[cfg(feature = "aws")]
         return Arc::new(scaling::open(name, self, folder));
+        #[cfg(not(feature = "aws"))]
+        return Arc::new(absent::Absent::new(name, folder));
+    }
+
+    /// The same, where AWS raises the minimum by itself at the time.
+    pub(super) fn open_scheduled(&self, name: &str, folder: &Path) -> Arc<dyn Target> {
+        #[cfg(feature = "aws")]
+        return Arc::new(scheduled::open(name, self, folder));
         #[cfg(not(feature = "aws"))]
         return Arc::new(absent::Absent::new(name, folder));
     }

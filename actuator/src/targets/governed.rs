@@ -98,6 +98,21 @@ pub(super) trait Knob: Send + Sync {
     /// The setting of that many.
     fn setting(&self, number: u64) -> Result<String, Failure>;
 
+    /// The setting that a request for that many asks for, where it depends on what there is.
+    fn setting_of(&self, number: u64, _request: &ApplyRequest, _there: &Reading) -> Result<String, Failure> {
+        self.setting(number)
+    }
+
+    /// Is what stands there what was wanted?
+    fn is_there(&self, there: &Setting, wanted: &Setting) -> bool {
+        there == wanted
+    }
+
+    /// Does it begin changes by itself at the time that they are given?
+    fn schedules(&self) -> bool {
+        false
+    }
+
     /// A setting for people.
     fn shown(&self, setting: &Setting) -> String;
 
@@ -147,7 +162,10 @@ impl<K: Knob> Governed<K> {
             Admission::New => {
                 let reading = self.knob.read(&mut session).await?;
                 let after = match &request.undoes {
-                    None => Some(self.knob.setting(u64::from(request.units) * self.per_unit)?),
+                    None => {
+                        let number = u64::from(request.units) * self.per_unit;
+                        Some(self.knob.setting_of(number, request, &reading)?)
+                    }
                     Some(undone) => match ledger.before(undone)? {
                         Some(before) => before,
                         // It never came here: there is nothing to undo.
@@ -168,7 +186,7 @@ impl<K: Knob> Governed<K> {
         let Some(entry) = ledger.newest().cloned() else {
             return Err(Failure::refused("the record of changes is empty".to_owned()));
         };
-        if reading.setting != entry.after || reading.unsettled.is_some() {
+        if !self.knob.is_there(&reading.setting, &entry.after) || reading.unsettled.is_some() {
             self.knob.write(&mut session, &entry).await.map_err(Failure::begun)?;
             self.read_back(&mut session, &entry).await?;
         }
@@ -181,7 +199,7 @@ impl<K: Knob> Governed<K> {
         let deadline = Instant::now() + self.patience.settle;
         loop {
             let reading = self.knob.read(session).await.map_err(Failure::begun)?;
-            if reading.setting == entry.after && reading.unsettled.is_none() {
+            if self.knob.is_there(&reading.setting, &entry.after) && reading.unsettled.is_none() {
                 return Ok(());
             }
             if Instant::now() >= deadline {
@@ -225,6 +243,10 @@ impl<K: Knob> Target for Governed<K> {
 
     fn drains_within(&self) -> Option<Duration> {
         self.drain
+    }
+
+    fn schedules(&self) -> bool {
+        self.knob.schedules()
     }
 
     async fn drain(&self, request: &ApplyRequest) -> Result<Drain, TargetError> {

@@ -225,6 +225,7 @@ mod tests {
             fence: Fence::new(EventTime::from_micros(7), position),
             undoes: None,
             at: EventTime::from_micros(7),
+            begin_at: None,
         }
     }
 

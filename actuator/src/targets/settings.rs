@@ -44,6 +44,9 @@ pub enum TargetSettings {
     /// The minimum of a target of Application Auto Scaling.
     #[serde(rename = "aws-scaling")]
     AwsScaling(ScalingConfig),
+    /// The same, raised by a scheduled action of AWS.
+    #[serde(rename = "aws-scheduled")]
+    AwsScheduled(ScalingConfig),
 }
 
 /// What is said of one workload.
@@ -71,7 +74,7 @@ impl TargetSettings {
             Self::Kubernetes(config) => config.problems(),
             Self::AwsReaders(config) => config.problems(),
             Self::AwsServerless(config) => config.problems(),
-            Self::AwsScaling(config) => config.problems(),
+            Self::AwsScaling(config) | Self::AwsScheduled(config) => config.problems(),
         }
     }
 
@@ -89,7 +92,7 @@ impl TargetSettings {
             Self::Kubernetes(config) => config.cluster.paths().collect(),
             Self::AwsReaders(config) => config.aws.paths().collect(),
             Self::AwsServerless(config) => config.aws.paths().collect(),
-            Self::AwsScaling(config) => config.aws.paths().collect(),
+            Self::AwsScaling(config) | Self::AwsScheduled(config) => config.aws.paths().collect(),
             Self::Git(_) | Self::Keda(_) => Vec::new(),
         }
     }
@@ -111,6 +114,7 @@ impl TargetSettings {
             Self::AwsReaders(config) => config.open(name, folder),
             Self::AwsServerless(config) => config.open(name, folder),
             Self::AwsScaling(config) => config.open(name, folder),
+            Self::AwsScheduled(config) => config.open_scheduled(name, folder),
         }
     }
 }

@@ -172,7 +172,15 @@ mod tests {
     fn request(key: &str, minute: i64, units: u32) -> ApplyRequest {
         let at = EventTime::from_micros(0) + Span::from_mins(minute);
         let fence = Fence::new(at, 1);
-        ApplyRequest { workload: "w".to_owned(), units, idempotency_key: key.to_owned(), fence, undoes: None, at }
+        ApplyRequest {
+            workload: "w".to_owned(),
+            units,
+            idempotency_key: key.to_owned(),
+            fence,
+            undoes: None,
+            at,
+            begin_at: None,
+        }
     }
 
     #[tokio::test]

@@ -7,6 +7,8 @@ import sys
 
 import boto3
 from moto.applicationautoscaling.models import ApplicationAutoscalingBackend
+from moto.cloudwatch.models import cloudwatch_backends
+from moto.core import DEFAULT_ACCOUNT_ID as ACCOUNT
 from moto.rds.models import RDSBackend
 from moto.server import ThreadedMotoServer
 
@@ -21,6 +23,7 @@ account = {
 }
 rds = boto3.client("rds", **account)
 scaling = boto3.client("application-autoscaling", **account)
+cloudwatch = boto3.client("cloudwatch", **account)
 
 KIND = {"Engine": "aurora-postgresql", "DBInstanceClass": "db.r8g.large", "DBClusterIdentifier": "shop"}
 TARGET = {
@@ -68,6 +71,17 @@ def scalable():
     return target["MinCapacity"], target["MaxCapacity"]
 
 
+def coming():
+    return scaling.describe_scheduled_actions(ServiceNamespace="rds")["ScheduledActions"]
+
+
+def let_time_pass():
+    """What AWS does at the time of a scheduled action, which moto only keeps."""
+    for action in coming():
+        scaling.register_scalable_target(**TARGET, **action["ScalableTargetAction"])
+        scaling.delete_scheduled_action(ScheduledActionName=action["ScheduledActionName"], **TARGET)
+
+
 def obey(what, number):
     """A line for each command: `actual-..`, `by-hand-..`."""
     match what:
@@ -90,9 +104,26 @@ def obey(what, number):
             return scalable()
         case "by-hand-scaling":
             scaling.register_scalable_target(**TARGET, MinCapacity=number)
+        case "connections":
+            for reader in readers():
+                name = [{"Name": "DBInstanceIdentifier", "Value": reader["DBInstanceIdentifier"]}]
+                value = {"MetricName": "DatabaseConnections", "Dimensions": name, "Value": number}
+                cloudwatch.put_metric_data(Namespace="AWS/RDS", MetricData=[value])
+        case "forget-connections":
+            cloudwatch_backends[ACCOUNT]["eu-central-1"].metric_data.clear()
+        case "actual-scheduled":
+            let_time_pass()
+            return scalable()
+        case "by-hand-scheduled":
+            let_time_pass()
+            scaling.register_scalable_target(**TARGET, MinCapacity=number)
+        case "scheduled":
+            found = [(a["ScheduledActionName"], a["Schedule"], a["ScalableTargetAction"]["MinCapacity"]) for a in coming()]
+            return scalable()[0], found
         case "lie":
             # A yes without an effect.
             RDSBackend.modify_db_cluster = lambda self, kwargs: self.clusters[kwargs["db_cluster_identifier"]]
+            ApplicationAutoscalingBackend.put_scheduled_action = lambda self, **_more: None
             RDSBackend.create_db_instance = lambda self, kwargs: self.describe_db_instances("shop-writer")[0]
             ApplicationAutoscalingBackend.register_scalable_target = (
                 lambda self, _service, resource, dimension, **_more: self.targets[dimension][resource]
@@ -106,6 +137,7 @@ def obey(what, number):
 
 
 HONEST = [
+    (ApplicationAutoscalingBackend, "put_scheduled_action", ApplicationAutoscalingBackend.put_scheduled_action),
     (RDSBackend, "modify_db_cluster", RDSBackend.modify_db_cluster),
     (RDSBackend, "create_db_instance", RDSBackend.create_db_instance),
     (

@@ -2,9 +2,11 @@
 
 use std::process::Stdio;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use headroom_actuator::{Fault, Target};
+use headroom_actuator::{ApplyRequest, Drain, Fault, Target};
+use headroom_proto::{Clock, EventTime, Span};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
@@ -76,6 +78,10 @@ impl Moto {
         )
     }
 
+    fn scheduled(&self) -> String {
+        self.scaling().replace("aws-scaling", "aws-scheduled")
+    }
+
     fn target(&self, section: &str) -> Arc<dyn Target> {
         contract::opened(section, Pace::Patient, self.folder.path())
     }
@@ -89,6 +95,8 @@ struct Quantity {
     per_unit: u64,
     /// The call that changes it.
     word: &'static str,
+    /// When its changes are to begin.
+    begin_at: Option<EventTime>,
 }
 
 #[async_trait]
@@ -112,6 +120,16 @@ impl Bench for Quantity {
 
     fn can_be_unset(&self) -> bool {
         false
+    }
+
+    async fn serves(&self) {
+        if self.begin_at.is_some() {
+            self.actual().await;
+        }
+    }
+
+    fn begin_at(&self) -> Option<EventTime> {
+        self.begin_at
     }
 
     fn troubles(&self) -> &[Trouble] {
@@ -149,7 +167,8 @@ impl Bench for Quantity {
 async fn the_readers_of_an_aurora_cluster_keep_the_contract() {
     let moto = Moto::start().await;
     let section = moto.readers();
-    let bench = Quantity { moto, kind: "readers", section, per_unit: 1, word: "Action=CreateDBInstance" };
+    let bench =
+        Quantity { moto, kind: "readers", section, per_unit: 1, word: "Action=CreateDBInstance", begin_at: None };
     contract::holds(&bench).await;
 }
 
@@ -157,7 +176,8 @@ async fn the_readers_of_an_aurora_cluster_keep_the_contract() {
 async fn the_minimum_of_aurora_serverless_keeps_the_contract() {
     let moto = Moto::start().await;
     let section = moto.serverless();
-    let bench = Quantity { moto, kind: "serverless", section, per_unit: 4, word: "Action=ModifyDBCluster" };
+    let bench =
+        Quantity { moto, kind: "serverless", section, per_unit: 4, word: "Action=ModifyDBCluster", begin_at: None };
     contract::holds(&bench).await;
 }
 
@@ -165,8 +185,78 @@ async fn the_minimum_of_aurora_serverless_keeps_the_contract() {
 async fn the_minimum_of_a_scalable_target_keeps_the_contract() {
     let moto = Moto::start().await;
     let section = moto.scaling();
-    let bench = Quantity { moto, kind: "scaling", section, per_unit: 10, word: "RegisterScalableTarget" };
+    let bench =
+        Quantity { moto, kind: "scaling", section, per_unit: 10, word: "RegisterScalableTarget", begin_at: None };
     contract::holds(&bench).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_minimum_that_is_raised_by_scheduled_actions_keeps_the_contract() {
+    let moto = Moto::start().await;
+    let section = moto.scheduled();
+    let begin_at = Some(in_hours(2));
+    let bench = Quantity { moto, kind: "scheduled", section, per_unit: 10, word: "PutScheduledAction", begin_at };
+    contract::holds(&bench).await;
+}
+
+/// By the wall clock, which AWS goes by; whole seconds.
+fn in_hours(hours: i64) -> EventTime {
+    Clock::Wall.now().floor(Span::from_secs(1)) + Span::from_hours(hours)
+}
+
+fn at(time: EventTime) -> String {
+    format!("at({})", time.to_string().trim_end_matches('Z'))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn aws_raises_the_minimum_at_the_time_also_when_nobody_is_there() {
+    let moto = Moto::start().await;
+    let target = moto.target(&moto.scheduled());
+    assert!(target.schedules() && !moto.target(&moto.scaling()).schedules());
+    let (noon, later) = (in_hours(2), in_hours(3));
+    let coming =
+        |units: u32, position: u64, begin_at| ApplyRequest { begin_at: Some(begin_at), ..request(units, position) };
+    let scheduled = |minimum: u32, then: u32, time| format!("({minimum}, [('headroom-it', '{}', {then})])", at(time));
+
+    target.apply(&request(2, 1)).await.expect("at once");
+    assert_eq!(moto.asked("scheduled").await, "(20, [])");
+    let four = coming(4, 2, noon);
+    let applied = target.apply(&four).await.expect("is put there");
+    assert_eq!((applied.before.as_str(), applied.after.as_str()), ("MinCapacity=20", "MinCapacity=40"));
+    assert_eq!(moto.asked("scheduled").await, scheduled(20, 40, noon));
+    let state = target.observe(WORKLOAD, noon).await.expect("answers");
+    assert_eq!((state.ready, state.commanded, state.value.as_str()), (2, 4, "MinCapacity=40"));
+
+    // A larger one takes its place, no later; its undoing brings it back as it was.
+    let six = coming(6, 3, later);
+    target.apply(&six).await.expect("is put there");
+    assert_eq!(moto.asked("scheduled").await, scheduled(20, 60, noon));
+    let undo = |undone: &ApplyRequest, position| ApplyRequest {
+        undoes: Some(undone.idempotency_key.clone()),
+        ..request(1, position)
+    };
+    target.apply(&undo(&six, 4)).await.expect("undone");
+    assert_eq!(moto.asked("scheduled").await, scheduled(20, 40, noon));
+
+    // Nobody is there while its time comes; what AWS has made of it is no foreign change, and is undone like any.
+    assert_eq!(moto.asked("actual-scheduled").await, "(40, 150)");
+    let target = moto.target(&moto.scheduled());
+    let raised = target.observe(WORKLOAD, noon).await.expect("answers");
+    assert_eq!((raised.ready, raised.commanded, raised.value), (4, 4, state.value));
+    target.apply(&four).await.expect("it has happened");
+    target.apply(&undo(&four, 5)).await.expect("undone");
+    assert_eq!(moto.asked("scheduled").await, "(20, [])");
+
+    // What the load of now needs does not wait for it, and a release takes it away.
+    target.apply(&coming(9, 6, noon)).await.expect("is put there");
+    target.apply(&request(5, 7)).await.expect("at once");
+    assert_eq!(moto.asked("scheduled").await, "(50, [])");
+    target.apply(&coming(9, 8, noon)).await.expect("is put there");
+    target.apply(&coming(3, 9, noon)).await.expect("a release");
+    assert_eq!(moto.asked("scheduled").await, "(30, [])");
+    let error = target.apply(&coming(16, 10, noon)).await.expect_err("the maximum is 150");
+    assert!(error.to_string().contains("MinCapacity=160 is above the maximum of 150"), "{error}");
+    assert_eq!(moto.asked("scheduled").await, "(30, [])");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,4 +298,30 @@ async fn what_aws_would_not_do_is_said_before() {
         let error = moto.target(&section).probe(WORKLOAD).await.expect_err(said);
         assert!(error.to_string().contains(said) && !error.to_string().contains(SECRET), "{said}: {error}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_connections_of_readers_that_go_are_asked_for_first() {
+    let moto = Moto::start().await;
+    let section = moto.readers().replace("cluster = ", "drain = \"2m\"\ncluster = ");
+    let target = moto.target(&section);
+    assert_eq!(target.drains_within(), Some(Duration::from_secs(120)));
+    assert_eq!(moto.target(&moto.readers()).drains_within(), None);
+    target.apply(&request(3, 1)).await.expect("takes it");
+    let release = request(1, 2);
+    let unknown = target.drain(&release).await.expect("answers");
+    let said = |name: &str| format!("{name}: no figure of its connections of late");
+    assert_eq!(unknown, Drain::Left(format!("{}, {}", said("shop-it-3"), said("shop-it-2"))));
+    moto.asked("connections 7").await;
+    let left = "shop-it-3 has 7 connections, shop-it-2 has 7 connections";
+    assert_eq!(target.drain(&release).await.expect("answers"), Drain::Left(left.to_owned()));
+    assert_eq!(moto.asked("names").await, "['shop-it-1', 'shop-it-2', 'shop-it-3']", "nothing is deleted by it");
+    moto.asked("forget-connections").await;
+    moto.asked("connections 0").await;
+    assert_eq!(target.drain(&release).await.expect("answers"), Drain::Done);
+    target.apply(&release).await.expect("takes it");
+    assert_eq!(moto.asked("names").await, "['shop-it-1']");
+    moto.tap.set(Way::Shut);
+    let error = target.drain(&request(0, 3)).await.expect_err("away");
+    assert_eq!(error.fault, Fault::Away, "{error}");
 }

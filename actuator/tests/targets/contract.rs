@@ -58,6 +58,10 @@ pub(crate) trait Bench: Send + Sync {
     async fn by_hand(&self, number: Option<u64>);
     /// What is asked for comes to serve, where nobody else in the bench sees to that.
     async fn serves(&self) {}
+    /// When its changes are to begin; at once without.
+    fn begin_at(&self) -> Option<EventTime> {
+        None
+    }
     /// The number that 1 unit is.
     fn per_unit(&self) -> u64;
     /// Can there be no value at all?
@@ -108,6 +112,7 @@ pub(crate) fn request(units: u32, position: u64) -> ApplyRequest {
         fence: Fence::new(at, position),
         undoes: None,
         at,
+        begin_at: None,
     }
 }
 
@@ -155,6 +160,7 @@ impl Suite<'_> {
             fence: Fence::new(at(self.position), self.position),
             undoes: None,
             at: at(self.position),
+            begin_at: self.bench.begin_at(),
         }
     }
 

@@ -161,7 +161,7 @@ impl Bench for Hub {
 fn request(units: u32, position: u64) -> ApplyRequest {
     let at = EventTime::from_micros(1_790_000_000_000_000);
     let (workload, idempotency_key) = (WORKLOAD.to_owned(), format!("shop/{position}"));
-    ApplyRequest { workload, units, idempotency_key, fence: Fence::new(at, position), undoes: None, at }
+    ApplyRequest { workload, units, idempotency_key, fence: Fence::new(at, position), undoes: None, at, begin_at: None }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -75,6 +75,7 @@ impl Scaler {
             fence: Fence::new(at, position),
             undoes: None,
             at,
+            begin_at: None,
         };
         self.open().apply(&request).await.expect("takes it");
     }

@@ -210,6 +210,7 @@ async fn what_a_reload_cannot_do_is_refused_with_the_reason() {
         fence: Fence::new(at, 1),
         undoes: None,
         at,
+        begin_at: None,
     };
     for (setting, fault, said) in [
         ("max_connections", Fault::Refused, "takes a restart of the server"),

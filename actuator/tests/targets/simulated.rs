@@ -65,6 +65,7 @@ async fn the_simulated_target_keeps_the_contract() {
         fence: place,
         undoes: None,
         at: EventTime::from_micros(0),
+        begin_at: None,
     };
     bench.open().apply(&request).await.expect("workloads have their own places");
 }

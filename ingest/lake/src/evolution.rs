@@ -13,7 +13,7 @@ pub(crate) const PROPERTY: &str = "headroom.schemaVersion";
 
 /// The schema version of this program; to be raised when a column of `schema.rs` is added. A table without the property
 /// is of version 0.
-pub(crate) const SCHEMA_VERSION: u32 = 3;
+pub(crate) const SCHEMA_VERSION: u32 = 4;
 
 /// Refuses a table of a later program.
 pub(crate) fn check(table: Table, current: &DeltaTable) -> Result<(), LakeError> {

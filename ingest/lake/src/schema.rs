@@ -122,7 +122,8 @@ pub(crate) fn plans() -> SchemaRef {
 }
 
 /// `date` is that of `at`. A switch is a row without an action: its state is `paused` or `resumed`. So is the beginning of
-/// an actuator's term, `term`.
+/// an actuator's term, `term`. The table has what the topic has; a move whose `term` is earlier than that of another with the
+/// same or a smaller `sequence` came too late and does not count.
 pub(crate) fn actions() -> SchemaRef {
     schema_of(vec![
         required(DATE, DataType::Date32),
@@ -150,6 +151,7 @@ pub(crate) fn actions() -> SchemaRef {
         optional("decided_at", timestamp()),
         optional("previous_hash", DataType::Utf8),
         optional("hash", DataType::Utf8),
+        optional("term", DataType::Int64),
     ])
 }
 

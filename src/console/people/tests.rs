@@ -134,7 +134,7 @@ async fn people_approve_what_they_see_and_stop_and_resume_automation() {
     let (status, body) = ground.post("pause", json!({ "actor": "bob", "reason": "a drill" })).await;
     assert_eq!(status, 200, "{body}");
     let told = ground.until("it is stopped", |told| told["stopped"] != json!([])).await;
-    assert_eq!(told["stopped"], json!([{ "workload": "shop", "by": "bob", "reason": "a drill" }]));
+    assert_eq!(told["stopped"], json!([{ "workload": "", "by": "bob", "reason": "a drill", "warning": "" }]));
     assert_eq!(ground.post("resume", json!({ "actor": "bob" })).await.0, 200);
     ground.until("it is on", |told| told["stopped"] == json!([])).await;
 

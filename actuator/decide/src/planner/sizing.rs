@@ -3,7 +3,7 @@
 use headroom_proto::EventTime;
 use headroom_proto::time::Span;
 
-use super::{ForecastView, Learned, PlannerConfig};
+use super::{ForecastView, Learned, PlannerConfig, Wanted};
 use crate::calendar::Closed;
 use crate::capacity::Curve;
 use crate::lead_time::LeadTime;
@@ -53,10 +53,22 @@ impl<'a> Sizing<'a> {
             // What is commanded when changes are made again is ready one lead time later.
             end = end.max(steps((closed.until + self.lead_time.span) - origin) + 1);
         }
-        let within = first..end.min(forecast.steps());
-        let loads = within.filter_map(|step| Some((step, forecast.quantile(step, quantile)?)));
-        let (step, load) = loads.max_by(|a, b| a.1.total_cmp(&b.1))?;
+        let (load, step) = most(forecast, quantile, first..end)?;
         Some((load, origin + Span::from_micros(forecast.step_us).times(i64::try_from(step).ok()?)))
+    }
+
+    /// The largest load at that quantile from now on, until what is commanded when the dwell time is over has come to serve
+    /// over its look-ahead: what a release of now has to bear.
+    pub(super) fn peak_until_next_change(&self, quantile: f64, forecast: &ForecastView<'_>) -> Option<f64> {
+        let steps = |span: Span| usize::try_from(span.steps(Span::from_micros(forecast.step_us))).unwrap_or(0);
+        let end = steps(self.lead_time.span) + steps(self.config.dwell) + steps(self.config.look_ahead).max(1);
+        most(forecast, quantile, 0..end).map(|(load, _)| load)
+    }
+
+    /// What is wanted, when a release has to bear that load.
+    pub(super) fn wanted(&self, desired: u32, bears: f64) -> Wanted {
+        let margin = self.units_for(bears * (1.0 + self.config.hysteresis));
+        Wanted { units: desired, floor: self.units_for(bears), margin }
     }
 
     /// Does that time without changes begin before what is commanded later would be ready?
@@ -75,4 +87,11 @@ impl<'a> Sizing<'a> {
         let parts: Vec<String> = capacity.into_iter().chain(lead_time).collect();
         (!parts.is_empty()).then(|| parts.join("; "))
     }
+}
+
+/// The largest load at that quantile within those steps, and its step.
+fn most(forecast: &ForecastView<'_>, quantile: f64, steps: std::ops::Range<usize>) -> Option<(f64, usize)> {
+    let within = steps.start..steps.end.min(forecast.steps());
+    let loads = within.filter_map(|step| Some((forecast.quantile(step, quantile)?, step)));
+    loads.max_by(|a, b| a.0.total_cmp(&b.0))
 }

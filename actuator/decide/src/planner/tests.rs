@@ -51,10 +51,10 @@ fn never_below_the_load_of_now_and_the_guard_alone_when_the_forecast_is_not_trus
 }
 
 #[test]
-fn bounds_rate_limits_dwell_and_hysteresis_bind() {
+fn bounds_rate_limits_and_dwell_bind() {
     let high = values(|_| 1_000.0);
     assert_eq!(decide(&config(), &seen(10.0, 2), Some(&view(&high, Verdict::Fresh))).units_now, 50);
-    let limited = PlannerConfig { max_step_up: 3, max_step_down: 2, hysteresis: 0.2, ..config() };
+    let limited = PlannerConfig { max_step_up: 3, max_step_down: 2, ..config() };
     let up = decide(&limited, &seen(10.0, 2), Some(&view(&high, Verdict::Fresh)));
     assert_eq!((up.units_now, up.binding), (5, "rate limit"));
     let low = values(|_| 5.0);
@@ -64,8 +64,45 @@ fn bounds_rate_limits_dwell_and_hysteresis_bind() {
     fresh_change.last_change = fresh_change.now - Span::from_mins(29);
     let held = decide(&config(), &fresh_change, Some(&view(&low, Verdict::Fresh)));
     assert_eq!((held.units_now, held.binding), (20, "dwell"));
-    let close = decide(&limited, &seen(17.0, 4), Some(&view(&values(|_| 14.0), Verdict::Fresh)));
-    assert_eq!(close.units_now, 4, "{}", close.reason);
+}
+
+#[test]
+fn a_forecast_that_comes_and_goes_about_one_unit_s_worth_changes_nothing_twice() {
+    // The p75 lies 5 above the median; one unit bears 5, and a release leaves a tenth: 4.5 are released to one unit.
+    let small = PlannerConfig { unit_capacity: 70.0, target_utilisation: 0.7, ..config() };
+    let at = |units, median: f32| {
+        let values = values(|_| median);
+        decide(&small, &seen(30.0, units), Some(&view(&values, Verdict::Fresh)))
+    };
+    let mut units = 1;
+    let mut changes = 0;
+    for median in [40.0, 45.0, 42.0, 45.2, 41.0, 44.9, 43.0, 45.0] {
+        let decision = at(units, median);
+        changes += u32::from(decision.units_now != units);
+        units = decision.units_now;
+    }
+    assert_eq!((changes, units), (1, 2));
+    assert_eq!((at(2, 40.0).units_now, at(2, 40.0).binding), (2, "hysteresis"));
+    assert_eq!((at(2, 39.0).units_now, at(2, 39.0).binding), (1, "forecast"), "44 and a tenth fit into 49");
+    // At many units a tenth is many: 1,000 fit into 21, and 1,100 need 23.
+    let many = |units| at(units, 995.0).units_now;
+    assert_eq!((many(23), many(24)), (23, 21));
+}
+
+#[test]
+fn what_is_released_is_not_wanted_again_before_it_could_be_changed() {
+    // Lead time 15, dwell 30, look-ahead 35 minutes: what comes in step 15 is too far for a raise, and holds a release.
+    let long = |peak: usize| -> Vec<f32> {
+        (0..30).flat_map(|step| if step == peak { [50.0, 58.0] } else { [5.0, 13.0] }).collect()
+    };
+    let decision = |values: &[f32], units| decide(&config(), &seen(5.0, units), Some(&view(values, Verdict::Fresh)));
+    let held = decision(&long(15), 11);
+    assert_eq!((held.units_now, held.binding), (11, "hysteresis"), "{}", held.reason);
+    let part = decision(&long(15), 20);
+    assert_eq!((part.units_now, part.binding), (11, "forecast"));
+    assert!(part.reason.ends_with("2 units; 11 until it could be changed again"), "{}", part.reason);
+    assert_eq!(decision(&long(16), 11).units_now, 2, "it is beyond");
+    assert_eq!(decision(&long(15), 1).units_now, 2, "a raise looks less far");
 }
 
 #[test]

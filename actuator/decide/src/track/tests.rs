@@ -119,7 +119,4 @@ fn an_action_counts_once_and_a_bad_one_stays_bad() {
     }
     let track = earned.track(0.95);
     assert_eq!((track.good, track.total), (0, 1));
-    assert_eq!(is_good(Kind::Raise, "wasteful"), Some(false));
-    assert_eq!(is_good(Kind::Release, "wasteful"), Some(true));
-    assert_eq!(is_good(Kind::Raise, "unmeasured"), None);
 }

@@ -54,6 +54,7 @@ pub(super) async fn take_effect(ground: &Ground, action: &ActionRecord) {
         fence: Fence::new(EventTime::from_micros(action.at_us), action.sequence),
         undoes: None,
         at: EventTime::from_micros(action.at_us),
+        begin_at: None,
     };
     ground.target.inner.apply(&request).await.expect("takes it");
 }

@@ -1,8 +1,12 @@
 //! A release waits until the work of its units is let go, as long as that may take.
 
+use std::time::Duration;
+
 use headroom_actuator_decide::policy::Stage;
 use headroom_proto::time::Span;
 use headroom_proto::v1::{ActionRecord, ActionState};
+
+use tokio::time::Instant;
 
 use super::ground::Ground;
 
@@ -42,4 +46,32 @@ async fn a_release_does_not_wait_for_ever() {
     let reason = &applied(&moves).reason;
     assert!(reason.starts_with("not drained within 2.5s: 2 connections; the target has taken"), "{reason}");
     assert_eq!(ground.units("shop", 6).await, 1);
+}
+
+/// Raised to 5 units at window 1, and rolled back by a person; the keys that had an effect at once, and in the end.
+async fn rolled_back(answers: usize) -> (usize, usize) {
+    let mut ground = Ground::new(Stage::Automate).await;
+    let actuator = ground.start();
+    ground.turns("shop", 1..=4, 50.0, 300.0).await;
+    actuator.knows("shop", 4).await;
+    ground.target.drain_slowly(answers);
+    let plan = actuator.plans(false).await[0].plan.clone().expect("a plan");
+    let moves = actuator.roll_back(&plan.plan_id).await.expect("on the record");
+    assert_eq!(moves[0].state(), ActionState::RolledBack);
+    let at_once = ground.target.effects("shop").len();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while ground.target.effects("shop").len() < 2 {
+        assert!(Instant::now() < deadline, "it is not undone");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(ground.units("shop", 5).await, 1);
+    actuator.stop().await;
+    (at_once, ground.target.effects("shop").len())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_s_rollback_lets_work_go_first_and_does_not_wait_for_ever() {
+    assert_eq!(rolled_back(0).await, (2, 2), "there is nothing to wait for");
+    assert_eq!(rolled_back(1).await, (1, 2));
+    assert_eq!(rolled_back(usize::MAX).await, (1, 2));
 }

@@ -242,7 +242,7 @@ impl Ground {
     pub(super) async fn by_hand(&self, workload: &str, step: i64, units: u32) {
         let (workload, at) = (workload.to_owned(), time(step));
         let (idempotency_key, fence) = (format!("by hand {step}"), Fence::new(at, 1_000_000));
-        let request = ApplyRequest { workload, units, idempotency_key, fence, undoes: None, at };
+        let request = ApplyRequest { workload, units, idempotency_key, fence, undoes: None, at, begin_at: None };
         self.target.inner.apply(&request).await.expect("takes it");
     }
 
@@ -316,6 +316,11 @@ impl Actuator {
 
     async fn statuses(&self) -> Vec<WorkloadStatus> {
         self.rpc().status(Request::new(StatusRequest {})).await.expect("answers").into_inner().workloads
+    }
+
+    /// Every switch that is set.
+    pub(super) async fn stopped(&self) -> Vec<SwitchState> {
+        self.rpc().status(Request::new(StatusRequest {})).await.expect("answers").into_inner().stopped
     }
 
     pub(super) async fn runs(&self) {

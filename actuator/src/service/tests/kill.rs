@@ -118,3 +118,38 @@ async fn a_switch_while_the_record_is_read_counts_more_than_the_record() {
     assert!(ground.target.asked().is_empty());
     actuator.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_that_is_not_known_is_told_and_whatever_is_stopped_is_named() {
+    let mut ground = Ground::new(Stage::Automate).await;
+    let actuator = ground.start();
+    ground.turns("shop", 1..=1, 50.0, 60.0).await;
+    actuator.knows("shop", 1).await;
+    assert_eq!(actuator.pause("shop").await.warning, "");
+    assert_eq!(actuator.resume("shop").await.warning, "");
+    let unknown = "no workload `shoop` has appeared: it is paused from its first window on; known are: shop";
+    let paused = actuator.pause("shoop").await;
+    assert_eq!((paused.paused, paused.warning.as_str()), (true, unknown));
+    let note = "automation of shoop is paused";
+    actuator.until("its name is told", |status| status.note.ends_with(note)).await;
+    let stopped = actuator.stopped().await;
+    assert_eq!(stopped.len(), 1);
+    assert_eq!((stopped[0].workload.as_str(), stopped[0].actor.as_str()), ("shoop", "ann"));
+    assert_eq!(stopped[0].warning, unknown, "it stands beside the switch");
+    assert!(!actuator.status_of("shop").await.paused);
+    // It holds for a workload that appears later.
+    ground.turns("shoop", 1..=1, 50.0, 300.0).await;
+    actuator.knows("shoop", 1).await;
+    assert!(ground.target.asked().is_empty() && actuator.status_of("shoop").await.paused);
+    assert_eq!(actuator.stopped().await[0].warning, "");
+
+    assert_eq!(actuator.resume("shop").await.warning, "automation of `shop` was not paused: shoop is");
+    assert_eq!(actuator.resume("").await.warning, "what is paused by itself stays so: shoop");
+    actuator.pause("").await;
+    actuator.until("all is told", |status| status.note.ends_with("all automation is paused")).await;
+    let resumed = actuator.resume("shoop").await;
+    assert!(resumed.paused && resumed.warning.starts_with("every workload is paused"), "{resumed:?}");
+    assert!(!actuator.resume("").await.paused);
+    assert!(actuator.stopped().await.is_empty());
+    actuator.stop().await;
+}

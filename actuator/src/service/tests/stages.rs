@@ -110,7 +110,8 @@ async fn a_stage_is_earned_by_good_outcomes_and_lost_by_a_stale_model_also_acros
         actuator.runs().await;
     }
     // Now it raises by itself.
-    ground.turns("shop", 13..=18, 195.0, 276.0).await;
+    ground.turns("shop", 13..=13, 195.0, 276.0).await;
+    ground.turns("shop", 14..=18, 250.0, 276.0).await;
     actuator.reaches(18).await;
     let moves = ground.moves("shop").await;
     assert_eq!(moves[12..].iter().map(|record| record.state()).collect::<Vec<_>>(), ENDS_WELL);
@@ -154,8 +155,8 @@ async fn a_failed_verification_loses_the_stage_at_once() {
     actuator.reaches(13).await;
     assert_eq!(ground.units("shop", 13).await, 4);
     // The target does not have at the end of the hold what it took.
-    ground.by_hand("shop", 14, 2).await;
-    ground.turns("shop", 14..=18, 150.0, 276.0).await;
+    ground.by_hand("shop", 14, 3).await;
+    ground.turns("shop", 14..=18, 250.0, 276.0).await;
     actuator.reaches(18).await;
     let moves = ground.moves("shop").await;
     let failed = moves.iter().find(|record| record.state() == ActionState::Failed).expect("it has failed");

@@ -39,6 +39,7 @@ async fn a_change_that_does_harm_is_undone_by_itself_and_automation_pauses() {
     // Tripled from when the units are ready: the block of two windows is full with the second.
     goes_on(&mut ground, &actuator, 2..=4, 60.0).await;
     assert_eq!(ground.states("shop").await, ENDS_WELL[..5], "one bad window is not harm");
+    ground.target.drain_slowly(usize::MAX);
     goes_on(&mut ground, &actuator, 5..=6, 60.0).await;
 
     let moves = ground.moves("shop").await;
@@ -49,6 +50,7 @@ async fn a_change_that_does_harm_is_undone_by_itself_and_automation_pauses() {
         assert!(last.reason.contains(said), "{said}: {}", last.reason);
     }
     assert_eq!(ground.units("shop", QUIET + 6).await, 1);
+    assert_eq!(ground.target.drains_left(), usize::MAX, "it does not wait until work is let go");
     let key = moves[0].idempotency_key.clone();
     assert_eq!(ground.target.effects("shop"), [key.clone(), format!("{key}/rollback")]);
     assert!(actuator.status_of("shop").await.paused, "the next window would do it again");

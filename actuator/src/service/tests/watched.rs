@@ -75,6 +75,11 @@ impl Watched {
         self.draining.store(answers, Ordering::SeqCst);
     }
 
+    /// How often it would still say that work is left.
+    pub(super) fn drains_left(&self) -> usize {
+        self.draining.load(Ordering::SeqCst)
+    }
+
     /// So many units of a workload are there still, whatever was asked for; none lets them go.
     pub(super) fn hold_units(&self, workload: &str, units: Option<u32>) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use async_trait::async_trait;
 use headroom_proto::time::Span;
 
-use crate::Target;
 use crate::targets::governed::{Failure, Governed, Knob, Patience, Reading, Setting};
 use crate::targets::ledger::{self, Entry, Ledger};
+use crate::{ApplyRequest, Drain, Target};
 
 /// A number that AWS keeps.
 #[async_trait]
@@ -18,6 +18,11 @@ pub(super) trait Quantity: Send + Sync {
 
     /// Makes it so, for the change of that key.
     async fn write(&self, number: u64, key: &str) -> Result<(), Failure>;
+
+    /// Lets the work go of what a smaller number takes away.
+    async fn drain(&self, _number: u64) -> Result<Drain, Failure> {
+        Ok(Drain::Done)
+    }
 
     /// A number for people.
     fn shown(&self, number: u64) -> String;
@@ -39,9 +44,10 @@ pub(super) fn target<Q: Quantity + 'static>(
     folder: &Path,
     per_unit: u32,
     patience: (Span, Span),
+    drain: Span,
 ) -> impl Target + 'static {
     let knob = Recorded { quantity, journal: folder.join(format!("{name}.json")) };
-    Governed::new(name, knob, per_unit, Patience::new(patience.0, patience.1))
+    Governed::new(name, knob, per_unit, Patience::new(patience.0, patience.1)).draining(drain)
 }
 
 #[async_trait]
@@ -74,6 +80,19 @@ impl<Q: Quantity> Knob for Recorded<Q> {
         let number = entry.after.as_deref().and_then(|text| text.parse().ok());
         let number = number.ok_or_else(|| Failure::refused(format!("{:?} is no number", entry.after)))?;
         self.quantity.write(number, &entry.key).await
+    }
+
+    async fn drain(
+        &self,
+        _session: &mut Session,
+        _request: &ApplyRequest,
+        setting: &Setting,
+    ) -> Result<Drain, Failure> {
+        let number = setting.as_deref().and_then(|text| text.parse().ok());
+        match number {
+            Some(number) => self.quantity.drain(number).await,
+            None => Ok(Drain::Done),
+        }
     }
 
     fn setting(&self, number: u64) -> Result<String, Failure> {

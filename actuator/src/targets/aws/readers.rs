@@ -2,7 +2,7 @@
 //!
 //! All readers count, whoever made them; only those that bear our tag are ever deleted. A name tells the place of a reader,
 //! so that a change which is asked again makes none twice. A reader takes minutes to serve and is paid from the start: what
-//! is asked for, and what serves, are reported apart.
+//! is asked for, and what serves, are reported apart. Before readers are deleted their connections may be waited for.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -10,13 +10,15 @@ use std::path::Path;
 use async_trait::async_trait;
 use aws_sdk_rds::Client;
 use aws_sdk_rds::types::{DbCluster, DbInstance, Filter, Tag};
+use headroom_proto::Clock;
 
 use super::client::failure;
+use super::cloudwatch::Metric;
 use super::knob::{self, Quantity};
 use super::serverless::cluster;
 use super::{AwsSettings, ReadersConfig};
-use crate::Target;
 use crate::targets::governed::Failure;
+use crate::{Drain, Target};
 
 /// Aurora has no more beside the writer.
 const MAX_READERS: u64 = 15;
@@ -29,6 +31,8 @@ struct Readers {
     aws: AwsSettings,
     cluster: String,
     instance_class: String,
+    /// `CloudWatch` goes by the wall clock.
+    clock: Clock,
 }
 
 /// A target over the number of readers.
@@ -38,8 +42,9 @@ pub(super) fn open(name: &str, config: &ReadersConfig, folder: &Path) -> impl Ta
         aws: config.aws.clone(),
         cluster: config.cluster.clone(),
         instance_class: config.instance_class.clone(),
+        clock: Clock::Wall,
     };
-    knob::target(name, quantity, folder, config.per_unit, (config.timeout, config.settle))
+    knob::target(name, quantity, folder, config.per_unit, (config.timeout, config.settle), config.drain)
 }
 
 fn name_of(instance: &DbInstance) -> &str {
@@ -72,6 +77,22 @@ impl Readers {
     fn is_ours(&self, instance: &DbInstance) -> bool {
         let tags = instance.tag_list();
         tags.iter().any(|tag| tag.key.as_deref() == Some(TAG) && tag.value.as_deref() == Some(self.name.as_str()))
+    }
+
+    /// The readers that a smaller number takes away: those of ours that were made last. They have served least, and their
+    /// caches are the coldest.
+    fn leaving<'r>(&self, readers: &[&'r DbInstance], number: u64) -> Result<Vec<&'r DbInstance>, Failure> {
+        let surplus = usize::try_from(count(readers).saturating_sub(number)).unwrap_or(usize::MAX);
+        let mut ours: Vec<&DbInstance> = readers.iter().copied().filter(|reader| self.is_ours(reader)).collect();
+        if surplus > ours.len() {
+            let others = readers.len() - ours.len();
+            let problem = format!("{others} of its {} readers were made by others, and are not deleted", readers.len());
+            return Err(Failure::refused(format!("{number} readers: {problem}")));
+        }
+        ours.sort_by_key(|reader| {
+            (reader.instance_create_time.map(|time| time.secs()), name_of(reader).len(), name_of(reader))
+        });
+        Ok(ours.into_iter().rev().take(surplus).collect())
     }
 
     async fn add(&self, client: &Client, cluster: &DbCluster, name: &str, key: &str) -> Result<(), Failure> {
@@ -133,21 +154,28 @@ impl Quantity for Readers {
         for name in free.take(usize::try_from(missing).unwrap_or(usize::MAX)) {
             self.add(&client, &cluster, &name, key).await?;
         }
-        let surplus = usize::try_from(count(&readers).saturating_sub(number)).unwrap_or(usize::MAX);
-        let mut ours: Vec<&DbInstance> = readers.iter().copied().filter(|reader| self.is_ours(reader)).collect();
-        if surplus > ours.len() {
-            let others = readers.len() - ours.len();
-            let problem = format!("{others} of its {} readers were made by others, and are not deleted", readers.len());
-            return Err(Failure::refused(format!("{number} readers: {problem}")));
-        }
-        // The newest go first: they have served least, and their caches are the coldest.
-        ours.sort_by_key(|reader| {
-            (reader.instance_create_time.map(|time| time.secs()), name_of(reader).len(), name_of(reader))
-        });
-        for reader in ours.iter().rev().take(surplus) {
+        for reader in self.leaving(&readers, number)? {
             self.remove(&client, name_of(reader)).await?;
         }
         Ok(())
+    }
+
+    async fn drain(&self, number: u64) -> Result<Drain, Failure> {
+        let config = self.aws.load().await?;
+        let client = Client::new(&config);
+        let all = self.all(&client, &cluster(&client, &self.cluster).await?).await?;
+        let mut left = Vec::new();
+        for reader in self.leaving(&staying(&all), number)? {
+            let name = name_of(reader);
+            let dimension = ("DBInstanceIdentifier", name);
+            let metric = Metric { namespace: "AWS/RDS", name: "DatabaseConnections", dimension };
+            match self.aws.newest(&config, metric, self.clock.now()).await? {
+                Some(connections) if connections < 1.0 => {}
+                Some(connections) => left.push(format!("{name} has {connections} connections")),
+                None => left.push(format!("{name}: no figure of its connections of late")),
+            }
+        }
+        Ok(if left.is_empty() { Drain::Done } else { Drain::Left(left.join(", ")) })
     }
 
     fn shown(&self, number: u64) -> String {

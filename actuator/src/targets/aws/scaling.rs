@@ -9,6 +9,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use aws_sdk_applicationautoscaling::Client;
 use aws_sdk_applicationautoscaling::types::{ScalableDimension, ScalableTarget, ServiceNamespace};
+use headroom_proto::Span;
 
 use super::client::failure;
 use super::knob::{self, Quantity};
@@ -16,25 +17,29 @@ use super::{AwsSettings, ScalingConfig};
 use crate::Target;
 use crate::targets::governed::Failure;
 
-struct Minimum {
-    aws: AwsSettings,
-    service: ServiceNamespace,
-    resource: String,
-    dimension: ScalableDimension,
+/// A minimum there.
+pub(super) struct Minimum {
+    pub(super) aws: AwsSettings,
+    pub(super) service: ServiceNamespace,
+    pub(super) resource: String,
+    pub(super) dimension: ScalableDimension,
 }
 
 /// A target over the minimum.
 pub(super) fn open(name: &str, config: &ScalingConfig, folder: &Path) -> impl Target + 'static {
-    let quantity = Minimum {
-        aws: config.aws.clone(),
-        service: ServiceNamespace::from(config.service.as_str()),
-        resource: config.resource.clone(),
-        dimension: ScalableDimension::from(config.dimension.as_str()),
-    };
-    knob::target(name, quantity, folder, config.per_unit, (config.timeout, config.settle))
+    knob::target(name, Minimum::of(config), folder, config.per_unit, (config.timeout, config.settle), Span::default())
 }
 
 impl Minimum {
+    pub(super) fn of(config: &ScalingConfig) -> Self {
+        Self {
+            aws: config.aws.clone(),
+            service: ServiceNamespace::from(config.service.as_str()),
+            resource: config.resource.clone(),
+            dimension: ScalableDimension::from(config.dimension.as_str()),
+        }
+    }
+
     async fn registered(&self, client: &Client) -> Result<ScalableTarget, Failure> {
         let question = client.describe_scalable_targets().service_namespace(self.service.clone());
         let question = question.resource_ids(&self.resource).scalable_dimension(self.dimension.clone());
@@ -44,27 +49,39 @@ impl Minimum {
             Failure::refused(format!("{what} is no scalable target: register it, with its maximum"))
         })
     }
+
+    pub(super) async fn number(&self, client: &Client) -> Result<u64, Failure> {
+        let minimum = self.registered(client).await?.min_capacity;
+        u64::try_from(minimum).map_err(|_| Failure::refused(format!("{} has a minimum of {minimum}", self.resource)))
+    }
+
+    /// The number as AWS takes it; what is above the maximum is refused.
+    pub(super) async fn within_maximum(&self, client: &Client, number: u64) -> Result<i32, Failure> {
+        let maximum = self.registered(client).await?.max_capacity;
+        i32::try_from(number).ok().filter(|number| *number <= maximum).ok_or_else(|| {
+            Failure::refused(format!("{} is above the maximum of {maximum}: raise that first", self.shown(number)))
+        })
+    }
+
+    pub(super) async fn set(&self, client: &Client, number: u64) -> Result<(), Failure> {
+        let minimum = self.within_maximum(client, number).await?;
+        let change = client.register_scalable_target().service_namespace(self.service.clone());
+        let change = change.resource_id(&self.resource).scalable_dimension(self.dimension.clone());
+        change.min_capacity(minimum).send().await.map_err(failure).map(drop)
+    }
 }
 
 #[async_trait]
 impl Quantity for Minimum {
     async fn read(&self) -> Result<(u64, u64), Failure> {
         let client = Client::new(&self.aws.load().await?);
-        let minimum = self.registered(&client).await?.min_capacity;
-        let number = u64::try_from(minimum)
-            .map_err(|_| Failure::refused(format!("{} has a minimum of {minimum}", self.resource)))?;
+        let number = self.number(&client).await?;
         Ok((number, number))
     }
 
     async fn write(&self, number: u64, _key: &str) -> Result<(), Failure> {
         let client = Client::new(&self.aws.load().await?);
-        let maximum = self.registered(&client).await?.max_capacity;
-        let minimum = i32::try_from(number).ok().filter(|number| *number <= maximum).ok_or_else(|| {
-            Failure::refused(format!("{} is above the maximum of {maximum}: raise that first", self.shown(number)))
-        })?;
-        let change = client.register_scalable_target().service_namespace(self.service.clone());
-        let change = change.resource_id(&self.resource).scalable_dimension(self.dimension.clone());
-        change.min_capacity(minimum).send().await.map_err(failure).map(drop)
+        self.set(&client, number).await
     }
 
     fn shown(&self, number: u64) -> String {

@@ -8,6 +8,7 @@ use std::path::Path;
 use async_trait::async_trait;
 use aws_sdk_rds::Client;
 use aws_sdk_rds::types::{DbCluster, ServerlessV2ScalingConfiguration};
+use headroom_proto::Span;
 
 use super::client::failure;
 use super::knob::{self, Quantity};
@@ -26,7 +27,7 @@ struct Minimum {
 /// A target over the minimum.
 pub(super) fn open(name: &str, config: &ServerlessConfig, folder: &Path) -> impl Target + 'static {
     let quantity = Minimum { aws: config.aws.clone(), cluster: config.cluster.clone() };
-    knob::target(name, quantity, folder, config.per_unit, (config.timeout, config.settle))
+    knob::target(name, quantity, folder, config.per_unit, (config.timeout, config.settle), Span::default())
 }
 
 /// The cluster of that name.

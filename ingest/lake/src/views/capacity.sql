@@ -7,11 +7,16 @@ WITH found AS (
             AS units_found
     FROM plans
 ),
+-- A move of an actuator whose term was over does not count: one of a later term stands in its place, or before it.
+moves AS (
+    SELECT * FROM (SELECT *, max(term) OVER (PARTITION BY workload ORDER BY sequence) AS newest_term FROM actions) AS read
+    WHERE term IS NULL OR term >= newest_term
+),
 commands AS (
     SELECT a.workload, a.at, to_timestamp_micros(CAST(a.at AS BIGINT) + CAST(p.lead_time_s * 1000000 AS BIGINT)) AS ready_at,
         CASE WHEN a.state = 'applied' THEN a.units_after ELSE a.undo_units END AS units_to,
         CASE WHEN a.state = 'applied' THEN a.units_before ELSE a.units_after END AS units_from
-    FROM actions AS a
+    FROM moves AS a
     JOIN plans AS p ON p.plan_id = a.plan_id
     WHERE a.state IN ('applied', 'rolled_back')
 ),
@@ -31,7 +36,7 @@ points AS (
     FROM found
     UNION ALL
     SELECT workload, at, 2, NULL, NULL, NULL, NULL, NULL, NULL, stage, policy_version, NULL, NULL, NULL, NULL
-    FROM actions WHERE stage IS NOT NULL
+    FROM moves WHERE stage IS NOT NULL
     UNION ALL
     SELECT workload, ready_at, 3, NULL, units_to, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM arrived
     UNION ALL

@@ -132,6 +132,34 @@ async fn capacity_is_ready_a_lead_time_after_the_command_and_released_at_once() 
 }
 
 #[tokio::test]
+async fn a_move_of_an_actuator_whose_term_was_over_does_not_count() {
+    let plans = [plan("1", "2026-03-02T10:00:00Z", 2), plan("2", "2026-03-02T10:05:00Z", 2)];
+    let of_term = |mut move_of: Value, sequence: i64, term: i64| {
+        (move_of["sequence"], move_of["term"]) = (json!(sequence), json!(term));
+        move_of
+    };
+    let counted = [
+        of_term(action("1", "intended", "2026-03-02T10:00:00Z", [2, 4]), 1, 1),
+        of_term(action("1", "applied", "2026-03-02T10:00:00Z", [2, 4]), 2, 2),
+        of_term(action("1", "holding", "2026-03-02T10:00:00Z", [2, 4]), 3, 2),
+    ];
+    // In the place of one that counts, and behind it.
+    let late = [
+        of_term(action("2", "applied", "2026-03-02T10:05:00Z", [2, 9]), 2, 1),
+        of_term(action("2", "rolled_back", "2026-03-02T10:10:00Z", [2, 9]), 4, 1),
+    ];
+    let (_folder, alone) = morning(&plans, &counted).await;
+    let expected =
+        ["0 4 2 0.5 false", "5 4 2 0.9 true", "10 4 4 0.75 false", "15 4 4 0.75 false", "20 4 4 0.375 false"];
+    assert_eq!(asked(&alone, READY).await, expected);
+    let (_folder, lake) = morning(&plans, &[counted.as_slice(), &late].concat()).await;
+    assert_eq!(asked(&lake, READY).await, expected);
+    let stage_moves = [action("1", "applied", "2026-03-02T10:00:00Z", [2, 4])];
+    let (_folder, lake) = morning(&plans, &stage_moves).await;
+    assert_eq!(asked(&lake, READY).await, expected, "a record of before there were terms");
+}
+
+#[tokio::test]
 async fn without_an_action_the_capacity_is_what_the_plan_found() {
     let (_folder, lake) = morning(&[plan("1", "2026-03-02T10:05:00Z", 2)], &[]).await;
     let expected = ["5 2 2 0.9 true", "10 2 2 1.5 true", "15 2 2 1.5 true", "20 2 2 0.75 false"];

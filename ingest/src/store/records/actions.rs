@@ -34,6 +34,7 @@ struct ActionRow<'a> {
     decided_at: Option<i64>,
     previous_hash: Option<&'a str>,
     hash: Option<&'a str>,
+    term: Option<i64>,
 }
 
 pub(super) fn action_row(action: &ActionRecord) -> Result<RecordBatch, String> {
@@ -70,6 +71,7 @@ pub(super) fn action_row(action: &ActionRecord) -> Result<RecordBatch, String> {
             decided_at: time(action.decided_at_us),
             previous_hash: text(&action.previous_hash),
             hash: text(&action.hash),
+            term: (action.term > 0).then(|| count(action.term)),
         },
     )
 }
@@ -118,6 +120,7 @@ pub(super) fn term_row(term: &Term) -> Result<RecordBatch, String> {
             state: "term".to_owned(),
             at: term.at_us,
             reason: text(&format!("term {}", term.term)),
+            term: Some(count(term.term)),
             actor: text(&term.holder),
             ..ActionRow::default()
         },
