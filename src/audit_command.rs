@@ -11,8 +11,8 @@ use headroom_actuator_decide::audit::verify::{Report, verify};
 use headroom_proto::EventTime;
 use headroom_proto::v1::audit_service_client::AuditServiceClient;
 use headroom_proto::v1::{AuditExportRequest, AuditShowRequest, ExplainPlanRequest, PublicKeyRequest};
-use tonic::transport::Channel;
 
+use crate::bearer::Server;
 use crate::cli::UserError;
 use crate::control::{ServerArgs, channel, told};
 use crate::run::SIGNING_KEY;
@@ -220,6 +220,6 @@ fn public_key_file(server: &ServerArgs) -> PathBuf {
     server.data_dir.data_dir.join("audit").join(SIGNING_KEY).with_extension("pub")
 }
 
-async fn connect(server: &ServerArgs) -> anyhow::Result<AuditServiceClient<Channel>> {
+async fn connect(server: &ServerArgs) -> anyhow::Result<AuditServiceClient<Server>> {
     Ok(AuditServiceClient::new(channel(server).await?))
 }

@@ -16,6 +16,7 @@ use headroom_ingest_lake::{StorageConfig, check_scheduler};
 use headroom_ingest_window::{FeatureConfig, FeatureQuery};
 use serde::{Deserialize, Serialize};
 
+use crate::auth::AuthConfig;
 use crate::cli::UserError;
 use crate::console::ConsoleConfig;
 use crate::derived::DerivedConfig;
@@ -31,7 +32,7 @@ pub(crate) struct Config {
     /// The console, `/metrics` and the signals' HTTP entry.
     pub(crate) http: ListenConfig,
     /// The gRPC services.
-    pub(crate) grpc: ListenConfig,
+    pub(crate) grpc: GrpcConfig,
     /// Kafka, or the embedded broker when no servers are named.
     pub(crate) broker: BrokerConfig,
     /// Where the lake and the checkpoints are.
@@ -74,6 +75,17 @@ pub(crate) struct QueryConfig {
 pub(crate) struct ListenConfig {
     /// `HOST:PORT`; port 0 takes a free one.
     pub(crate) listen: String,
+}
+
+/// Where the gRPC services listen, and who may ask them.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct GrpcConfig {
+    /// `HOST:PORT`; port 0 takes a free one.
+    pub(crate) listen: String,
+    /// Tokens; without any everyone may ask everything.
+    #[serde(default)]
+    pub(crate) auth: AuthConfig,
 }
 
 /// What comes in.
@@ -135,7 +147,10 @@ impl Config {
     fn paths(&mut self) -> Vec<&mut PathBuf> {
         let replay =
             self.collect.replay.iter_mut().flat_map(|replay| [Some(&mut replay.file), replay.signals.as_mut()]);
-        let paths = replay.chain([self.flight.token_file.as_mut()]).flatten().chain(self.actuate.paths());
+        let auth = &mut self.grpc.auth;
+        let auth = [auth.token_file.as_mut(), auth.jwt.as_mut().map(|jwt| &mut jwt.jwks_file)];
+        let single = [self.flight.token_file.as_mut()].into_iter().chain(auth);
+        let paths = replay.chain(single).flatten().chain(self.actuate.paths());
         paths.filter(|path| !path.as_os_str().is_empty()).collect()
     }
 
@@ -158,6 +173,7 @@ impl Config {
         }
         let replay = self.collect.replay.iter().flat_map(ReplayConfig::problems);
         problems.extend(replay.map(|problem| format!("collect.replay: {problem}")));
+        problems.extend(self.grpc.auth.open().err().map(|error| error.to_string()));
         problems.extend(self.flight.problems().iter().map(|problem| format!("flight.{problem}")));
         if !self.query.scheduler.is_empty() {
             problems

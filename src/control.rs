@@ -1,6 +1,7 @@
 //! Commands for people who watch and decide: plans, rollback, pause and resume, over gRPC to a running Headroom.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
@@ -10,8 +11,9 @@ use headroom_proto::v1::{
     ActionRecord, ActionState, ApproveRequest, ListPlansRequest, PauseRequest, PlanView, RejectRequest,
     RollbackPlanRequest, StatusRequest,
 };
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
+use crate::bearer::{Bearer, Server};
 use crate::cli::{DataDirArg, UserError};
 use crate::endpoints::Endpoints;
 use crate::terminal::{answer, say};
@@ -29,9 +31,36 @@ pub(crate) struct ServerArgs {
     /// Address of the gRPC services; found through the data folder unless given.
     #[arg(long, value_name = "HOST:PORT")]
     pub(crate) server: Option<String>,
-    /// Who you are, for the record.
-    #[arg(long = "as", env = "USER", default_value = "unknown", value_name = "NAME")]
-    actor: String,
+    /// Who you are, for the record; your user's name unless given. A token says it by itself.
+    #[arg(long = "as", value_name = "NAME")]
+    actor: Option<String>,
+    /// A file with the token to send, where `[grpc.auth]` asks for one; else the variable HEADROOM_TOKEN.
+    #[arg(long, env = "HEADROOM_TOKEN_FILE", value_name = "FILE")]
+    token_file: Option<PathBuf>,
+}
+
+impl ServerArgs {
+    fn token(&self) -> anyhow::Result<Option<String>> {
+        let token = match &self.token_file {
+            Some(file) => Some(
+                std::fs::read_to_string(file)
+                    .map_err(|error| UserError::new(format!("--token-file {}: {error}", file.display())))?,
+            ),
+            None => std::env::var("HEADROOM_TOKEN").ok(),
+        };
+        Ok(token.map(|token| token.trim().to_owned()).filter(|token| !token.is_empty()))
+    }
+
+    /// The name for the record; empty where the token says it.
+    fn actor(&self) -> anyhow::Result<String> {
+        if let Some(actor) = &self.actor {
+            return Ok(actor.clone());
+        }
+        let has_token = self.token()?.is_some();
+        let user =
+            || std::env::var("USER").ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "unknown".to_owned());
+        Ok(if has_token { String::new() } else { user() })
+    }
 }
 
 /// `headroom plan ...`
@@ -137,11 +166,11 @@ pub(crate) async fn plan(command: PlanCommand) -> anyhow::Result<()> {
                 Some(hash) => hash,
                 None => shown_hash(&mut client, &plan_id).await?,
             };
-            let request = ApproveRequest { plan_id, plan_hash, actor: server.actor.clone(), comment };
+            let request = ApproveRequest { plan_id, plan_hash, actor: server.actor()?, comment };
             print_action(&client.approve(request).await.map_err(told)?.into_inner());
         }
         PlanCommand::Reject { server, plan_id, comment } => {
-            let request = RejectRequest { plan_id, actor: server.actor.clone(), comment };
+            let request = RejectRequest { plan_id, actor: server.actor()?, comment };
             print_action(&connect(&server).await?.reject(request).await.map_err(told)?.into_inner());
         }
     }
@@ -152,7 +181,7 @@ pub(crate) async fn plan(command: PlanCommand) -> anyhow::Result<()> {
 pub(crate) async fn rollback(args: RollbackArgs) -> anyhow::Result<()> {
     let request = RollbackPlanRequest {
         id: args.id.unwrap_or_default(),
-        actor: args.server.actor.clone(),
+        actor: args.server.actor()?,
         reason: args.reason,
         workload: args.workload.unwrap_or_default(),
         since_us: args.since.map_or(0, EventTime::micros),
@@ -174,11 +203,8 @@ pub(crate) async fn rollback(args: RollbackArgs) -> anyhow::Result<()> {
 
 /// Sets the switch of one workload or of all.
 pub(crate) async fn switch(args: SwitchArgs, paused: bool) -> anyhow::Result<()> {
-    let request = PauseRequest {
-        workload: args.workload.unwrap_or_default(),
-        actor: args.server.actor.clone(),
-        reason: args.reason,
-    };
+    let request =
+        PauseRequest { workload: args.workload.unwrap_or_default(), actor: args.server.actor()?, reason: args.reason };
     let mut client = connect(&args.server).await?;
     let switched = if paused { client.pause(request).await } else { client.resume(request).await };
     let state = switched.map_err(told)?.into_inner();
@@ -191,21 +217,26 @@ pub(crate) async fn switch(args: SwitchArgs, paused: bool) -> anyhow::Result<()>
 }
 
 /// A client of a running Headroom.
-pub(crate) async fn connect(server: &ServerArgs) -> anyhow::Result<ActuatorServiceClient<Channel>> {
+pub(crate) async fn connect(server: &ServerArgs) -> anyhow::Result<ActuatorServiceClient<Server>> {
     Ok(ActuatorServiceClient::new(channel(server).await?))
 }
 
-/// A connection to the running Headroom.
-pub(crate) async fn channel(server: &ServerArgs) -> anyhow::Result<Channel> {
+/// A connection to the running Headroom, with the token that was given.
+pub(crate) async fn channel(server: &ServerArgs) -> anyhow::Result<Server> {
+    let bearer = match server.token()? {
+        Some(token) => Bearer::of(&token).ok_or_else(|| UserError::new("the token cannot stand in a header"))?,
+        None => Bearer::default(),
+    };
     let address = match &server.server {
         Some(address) => address.clone(),
         None => Endpoints::read(&server.data_dir.data_dir)?.grpc.to_string(),
     };
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|_| UserError::new(format!("--server `{address}` is no address: write HOST:PORT")))?;
-    endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).connect().await.map_err(|_| {
+    let channel = endpoint.connect_timeout(CONNECT_TIMEOUT).timeout(CALL_TIMEOUT).connect().await.map_err(|_| {
         UserError::new(format!("nothing answers at {address}: is `headroom run` or `headroom demo` still running?"))
-    })
+    })?;
+    Ok(bearer.over(channel))
 }
 
 /// A refusal is the user's to mend; the rest is ours.
@@ -213,6 +244,9 @@ pub(crate) fn told(status: tonic::Status) -> anyhow::Error {
     use tonic::Code;
     let message = status.message().to_owned();
     let code = status.code();
+    if code == Code::Unauthenticated {
+        return UserError::new(format!("{message}: give it by --token-file or HEADROOM_TOKEN"));
+    }
     if matches!(code, Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument | Code::PermissionDenied) {
         return UserError::new(message);
     }
@@ -220,7 +254,7 @@ pub(crate) fn told(status: tonic::Status) -> anyhow::Error {
 }
 
 /// Shows a plan that waits; its hash.
-async fn shown_hash(client: &mut ActuatorServiceClient<Channel>, plan_id: &str) -> anyhow::Result<String> {
+async fn shown_hash(client: &mut ActuatorServiceClient<Server>, plan_id: &str) -> anyhow::Result<String> {
     let request = ListPlansRequest { pending: true, limit: MAX_PENDING, ..ListPlansRequest::default() };
     let mut plans = client.list_plans(request).await.map_err(told)?.into_inner().plans;
     plans.retain(|view| view.plan.as_ref().is_some_and(|plan| plan.plan_id == plan_id));

@@ -1,7 +1,9 @@
 //! The program: reads the command line and hands over. The story of the running system stands in `run.rs`.
 
 mod audit_command;
+mod auth;
 mod backtest;
+mod bearer;
 mod bench;
 mod cli;
 mod config;

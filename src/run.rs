@@ -193,10 +193,10 @@ impl Headroom {
             router = router.merge(insight::router(actuator.as_deref(), forecaster.as_deref()));
         }
         tasks.spawn(serve::http(http, router, shutdown.clone()));
-        tasks.spawn(serve::grpc(grpc, routes, shutdown.clone()));
+        tasks.spawn(serve::grpc(grpc, routes, config.grpc.auth.open()?, shutdown.clone()));
         if let Some(listener) = flight {
             let tables = metrics.register(|registry| flight::endpoint(Arc::clone(&lake), &config.flight, registry))?;
-            tasks.spawn(serve::grpc(listener, Routes::new(tables), shutdown.clone()));
+            tasks.spawn(serve::grpc(listener, Routes::new(tables), None, shutdown.clone()));
         }
         Ok(Self {
             endpoints,
@@ -349,7 +349,7 @@ impl Ground<'_> {
         let shutdown = self.shutdown.clone();
         tasks.spawn(async move {
             let listener = serve::bind(&address, "actuate.keda_listen").await?;
-            serve::grpc(listener, Routes::new(scaler), shutdown).await
+            serve::grpc(listener, Routes::new(scaler), None, shutdown).await
         });
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! The listeners: HTTP for people and marketing systems, gRPC for programs, Flight SQL for planners.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::Context;
 use axum::Router;
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 
+use crate::auth::{self, Auth};
 use crate::cli::UserError;
 use crate::telemetry::{Metrics, OPEN_METRICS};
 
@@ -44,8 +46,13 @@ pub(crate) async fn http(listener: TcpListener, router: Router, shutdown: Cancel
     }
 }
 
-/// Serves gRPC with health and reflection until shutdown.
-pub(crate) async fn grpc(listener: TcpListener, routes: Routes, shutdown: CancellationToken) -> anyhow::Result<()> {
+/// Serves gRPC with health and reflection until shutdown; with `auth`, to those whose token gives them the role.
+pub(crate) async fn grpc(
+    listener: TcpListener,
+    routes: Routes,
+    auth: Option<Auth>,
+    shutdown: CancellationToken,
+) -> anyhow::Result<()> {
     let (health, health_service) = tonic_health::server::health_reporter();
     health.set_service_status("", tonic_health::ServingStatus::Serving).await;
     let reflection = || {
@@ -53,12 +60,20 @@ pub(crate) async fn grpc(listener: TcpListener, routes: Routes, shutdown: Cancel
             .register_encoded_file_descriptor_set(headroom_proto::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
     };
-    let server = tonic::transport::Server::builder()
-        .add_routes(routes)
+    let routes = routes
         .add_service(health_service)
         .add_service(reflection().build_v1().context("gRPC reflection")?)
         // Most clients still ask for the version before.
-        .add_service(reflection().build_v1alpha().context("gRPC reflection")?)
+        .add_service(reflection().build_v1alpha().context("gRPC reflection")?);
+    let routes = match auth {
+        None => routes,
+        Some(auth) => {
+            let guard = axum::middleware::from_fn_with_state(Arc::new(auth), auth::guard);
+            Routes::from(routes.into_axum_router().layer(guard))
+        }
+    };
+    let server = tonic::transport::Server::builder()
+        .add_routes(routes)
         .serve_with_incoming_shutdown(TcpIncoming::from(listener), shutdown.clone().cancelled_owned());
     tokio::select! {
         outcome = server => outcome.context("the gRPC listener failed"),

@@ -9,6 +9,7 @@ use headroom_proto::v1::{
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status};
 
+use crate::caller::identified;
 use crate::service::{Board, Command};
 
 /// The service, over a channel to the loop.
@@ -31,10 +32,6 @@ impl Rpc {
     }
 }
 
-fn named(actor: &str) -> Result<(), Status> {
-    if actor.trim().is_empty() { Err(Status::invalid_argument("`actor` is empty: say who you are")) } else { Ok(()) }
-}
-
 #[tonic::async_trait]
 impl ActuatorService for Rpc {
     async fn list_plans(&self, request: Request<ListPlansRequest>) -> Result<Response<ListPlansResponse>, Status> {
@@ -51,44 +48,39 @@ impl ActuatorService for Rpc {
     }
 
     async fn approve(&self, request: Request<ApproveRequest>) -> Result<Response<ActionRecord>, Status> {
-        let request = request.into_inner();
-        named(&request.actor)?;
-        self.ask(|reply| Command::Approve(request, reply)).await.map(Response::new)
+        let (request, roles) = identified(request, |request| &mut request.actor)?;
+        self.ask(|reply| Command::Approve(request, roles, reply)).await.map(Response::new)
     }
 
     async fn reject(&self, request: Request<RejectRequest>) -> Result<Response<ActionRecord>, Status> {
-        let request = request.into_inner();
-        named(&request.actor)?;
+        let (request, _) = identified(request, |request| &mut request.actor)?;
         self.ask(|reply| Command::Reject(request, reply)).await.map(Response::new)
     }
 
     async fn rollback(&self, request: Request<RollbackRequest>) -> Result<Response<ActionRecord>, Status> {
-        let request = request.into_inner();
-        named(&request.actor)?;
-        self.ask(|reply| Command::Rollback(request, reply)).await.map(Response::new)
+        let (request, roles) = identified(request, |request| &mut request.actor)?;
+        self.ask(|reply| Command::Rollback(request, roles, reply)).await.map(Response::new)
     }
 
     async fn rollback_plan(
         &self,
         request: Request<RollbackPlanRequest>,
     ) -> Result<Response<RollbackPlanResponse>, Status> {
-        let request = request.into_inner();
-        named(&request.actor)?;
-        self.ask(|reply| Command::RollbackPlan(request, reply)).await.map(Response::new)
+        let (request, roles) = identified(request, |request| &mut request.actor)?;
+        self.ask(|reply| Command::RollbackPlan(request, roles, reply)).await.map(Response::new)
     }
 
     /// Not through the loop, which may be busy: it counts at once.
     async fn pause(&self, request: Request<PauseRequest>) -> Result<Response<SwitchState>, Status> {
-        let PauseRequest { workload, actor, reason } = request.into_inner();
-        named(&actor)?;
+        let (request, _) = identified(request, |request| &mut request.actor)?;
+        let PauseRequest { workload, actor, reason } = request;
         let warning = self.board.warning(&workload, true);
         self.board.stop(&workload, &actor, &reason).await?;
         Ok(Response::new(SwitchState { paused: true, workload, actor, reason, warning }))
     }
 
     async fn resume(&self, request: Request<PauseRequest>) -> Result<Response<SwitchState>, Status> {
-        let request = request.into_inner();
-        named(&request.actor)?;
+        let (request, _) = identified(request, |request| &mut request.actor)?;
         self.ask(|reply| Command::Resume(request, reply)).await.map(Response::new)
     }
 

@@ -4,6 +4,7 @@
 //! `targets/` are the systems whose capacity is changed.
 
 mod audit;
+mod caller;
 mod config;
 mod course;
 mod error;
@@ -19,6 +20,7 @@ pub mod targets;
 mod workload;
 
 pub use audit::AuditRpc;
+pub use caller::Caller;
 pub use config::ActuatorConfig;
 pub use error::ActuatorError;
 pub use governance::ForeignChanges;

@@ -1,5 +1,6 @@
 // What would have been done beside what was, and what events do to the load: asked for now and then, for the workload shown.
 
+import { authorized } from "/people.js";
 import { count, longTime, number, shortName, shortTime } from "/series.js";
 
 const EVERY_MS = 15_000;
@@ -109,7 +110,7 @@ function showLifts(told, now) {
 }
 
 async function ask(path, workload) {
-  const response = await fetch(`/api/${path}?${new URLSearchParams({ workload })}`);
+  const response = await fetch(`/api/${path}?${new URLSearchParams({ workload })}`, { headers: authorized() });
   return response.ok ? response.json() : { available: false, problem: await response.text() };
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
+use axum::http::HeaderMap;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
@@ -17,14 +18,16 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
 
+use super::people::{refused, sending};
+
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// An answer of the forecaster or the actuator is no longer; a week of windows is 150 kB.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
 
 #[derive(Clone)]
 struct Sources {
-    actuator: Option<ActuatorServiceClient<Channel>>,
-    forecaster: Option<ForecastServiceClient<Channel>>,
+    actuator: Option<Channel>,
+    forecaster: Option<Channel>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -38,31 +41,38 @@ pub(crate) fn router(actuator: Option<&str>, forecaster: Option<&str>) -> Router
         let endpoint = Endpoint::from_shared(format!("http://{address}")).ok()?;
         Some(endpoint.timeout(TIMEOUT).connect_timeout(TIMEOUT).connect_lazy())
     };
-    let actuator = actuator.and_then(channel).map(ActuatorServiceClient::new);
-    let forecaster = forecaster.and_then(channel).map(ForecastServiceClient::new);
-    let sources = Sources {
-        actuator: actuator.map(|client| client.max_decoding_message_size(MAX_ANSWER)),
-        forecaster: forecaster.map(|client| client.max_decoding_message_size(MAX_ANSWER)),
-    };
+    let sources = Sources { actuator: actuator.and_then(channel), forecaster: forecaster.and_then(channel) };
     Router::new().route("/api/shadow", get(shadow)).route("/api/lifts", get(lifts)).with_state(Arc::new(sources))
 }
 
-async fn shadow(State(sources): State<Arc<Sources>>, Query(OfWorkload { workload }): Query<OfWorkload>) -> Response {
-    let Some(mut client) = sources.actuator.clone() else { return absent("console.actuator") };
-    match client.shadow(ShadowRequest { workload, since_us: i64::MIN }).await {
+async fn shadow(
+    State(sources): State<Arc<Sources>>,
+    headers: HeaderMap,
+    Query(OfWorkload { workload }): Query<OfWorkload>,
+) -> Response {
+    let Some(channel) = sources.actuator.clone() else { return absent("console.actuator") };
+    let client = ActuatorServiceClient::new(sending(&headers).over(channel));
+    let asked = ShadowRequest { workload, since_us: i64::MIN };
+    match client.max_decoding_message_size(MAX_ANSWER).shadow(asked).await {
         Ok(told) => Json(shadow_shown(&told.into_inner())).into_response(),
-        Err(status) => Json(json!({ "available": false, "problem": status.message() })).into_response(),
+        Err(status) => Json(refused(&status)).into_response(),
     }
 }
 
-async fn lifts(State(sources): State<Arc<Sources>>, Query(OfWorkload { workload }): Query<OfWorkload>) -> Response {
-    let Some(mut client) = sources.forecaster.clone() else { return absent("console.forecaster") };
-    match client.list_lifts(ListLiftsRequest { workload, ..ListLiftsRequest::default() }).await {
+async fn lifts(
+    State(sources): State<Arc<Sources>>,
+    headers: HeaderMap,
+    Query(OfWorkload { workload }): Query<OfWorkload>,
+) -> Response {
+    let Some(channel) = sources.forecaster.clone() else { return absent("console.forecaster") };
+    let client = ForecastServiceClient::new(sending(&headers).over(channel));
+    let asked = ListLiftsRequest { workload, ..ListLiftsRequest::default() };
+    match client.max_decoding_message_size(MAX_ANSWER).list_lifts(asked).await {
         Ok(told) => {
             let lifts: Vec<Value> = told.into_inner().lifts.iter().map(lift_shown).collect();
             Json(json!({ "available": true, "lifts": lifts })).into_response()
         }
-        Err(status) => Json(json!({ "available": false, "problem": status.message() })).into_response(),
+        Err(status) => Json(refused(&status)).into_response(),
     }
 }
 

@@ -5,7 +5,14 @@ import { longTime, shortTime } from "/series.js";
 
 const EVERY_MS = 5_000;
 const NAME_KEY = "headroom-name";
+const TOKEN_KEY = "headroom-token";
 const byId = (id) => document.getElementById(id);
+const token = () => sessionStorage.getItem(TOKEN_KEY) ?? "";
+
+/** The header that says who asks, where a token was given; it is kept until the window is closed. */
+export function authorized() {
+  return token() === "" ? {} : { authorization: `Bearer ${token()}` };
+}
 
 let known = "";
 
@@ -31,17 +38,18 @@ function tell(text, tone) {
 
 /** Asks, and tells the answer; without a name nothing is asked. */
 async function ask(path, body, done) {
-  const actor = byId("people-name").value.trim();
-  if (actor === "") {
+  // Where a token is asked for, it says who asks.
+  const actor = token() === "" ? byId("people-name").value.trim() : "";
+  if (actor === "" && token() === "") {
     tell("Say who you are first: it stands in the record.", "warn");
     byId("people-name").focus();
     return;
   }
-  localStorage.setItem(NAME_KEY, actor);
+  if (actor !== "") localStorage.setItem(NAME_KEY, actor);
   try {
     const response = await fetch(`/api/${path}`, {
       method: "POST",
-      headers: { "content-type": "application/json" },
+      headers: { "content-type": "application/json", ...authorized() },
       body: JSON.stringify({ ...body, actor }),
     });
     const text = await response.text();
@@ -100,8 +108,16 @@ function stageText(stage) {
 }
 
 function show(told) {
-  byId("people").hidden = !told.available;
-  if (!told.available) return;
+  const asksToken = told.needs_token === true || token() !== "";
+  byId("people").hidden = !told.available && !asksToken;
+  byId("people-token-field").hidden = !asksToken;
+  byId("people-name-field").hidden = asksToken;
+  if (!told.available) {
+    known = "";
+    byId("people-list").replaceChildren();
+    if (asksToken) tell(told.problem, "warn");
+    return;
+  }
   const text = JSON.stringify(told);
   // What has not changed stays: a comment may be half written.
   if (text === known) return;
@@ -114,7 +130,7 @@ function show(told) {
 async function refresh() {
   if (document.hidden) return;
   try {
-    const response = await fetch("/api/governance");
+    const response = await fetch("/api/governance", { headers: authorized() });
     if (response.ok) show(await response.json());
   } catch {
     // The connection's state stands in the head of the page.
@@ -123,6 +139,12 @@ async function refresh() {
 
 export function followPeople() {
   byId("people-name").value = localStorage.getItem(NAME_KEY) ?? "";
+  byId("people-token").addEventListener("change", (event) => {
+    sessionStorage.setItem(TOKEN_KEY, event.target.value.trim());
+    event.target.value = "";
+    tell("", "");
+    refresh();
+  });
   byId("people-stop").addEventListener("click", () => ask("pause", { workload: "" }, switched));
   byId("people-resume").addEventListener("click", () => ask("resume", { workload: "" }, switched));
   document.addEventListener("visibilitychange", refresh);

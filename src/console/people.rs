@@ -19,12 +19,14 @@ use serde_json::{Value, json};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
+use crate::bearer::{Bearer, Server};
+
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Plans that wait, at most, on the page.
 const MAX_SHOWN: u32 = 100;
 
-type Client = ActuatorServiceClient<Channel>;
-type Actuator = Arc<Option<Client>>;
+type Client = ActuatorServiceClient<Server>;
+type Actuator = Arc<Option<Channel>>;
 
 /// A plan that is approved or rejected.
 #[derive(Debug, Deserialize)]
@@ -34,6 +36,8 @@ struct OfPlan {
     /// Of the plan that was seen.
     #[serde(default)]
     plan_hash: String,
+    /// Empty where a token says it.
+    #[serde(default)]
     actor: String,
     #[serde(default)]
     comment: String,
@@ -46,6 +50,8 @@ struct OfWorkload {
     /// Empty for all.
     #[serde(default)]
     workload: String,
+    /// Empty where a token says it.
+    #[serde(default)]
     actor: String,
     #[serde(default)]
     reason: String,
@@ -54,9 +60,8 @@ struct OfWorkload {
 /// The routes; without an actuator's address nothing waits and nothing can be asked.
 pub(crate) fn router(actuator: Option<&str>) -> Router {
     let endpoint = actuator.and_then(|address| Endpoint::from_shared(format!("http://{address}")).ok());
-    let client =
-        endpoint.map(|endpoint| Client::new(endpoint.timeout(TIMEOUT).connect_timeout(TIMEOUT).connect_lazy()));
-    let actuator: Actuator = Arc::new(client);
+    let actuator: Actuator =
+        Arc::new(endpoint.map(|endpoint| endpoint.timeout(TIMEOUT).connect_timeout(TIMEOUT).connect_lazy()));
     Router::new()
         .route("/api/governance", get(governance))
         .route("/api/approve", post(approve))
@@ -67,12 +72,24 @@ pub(crate) fn router(actuator: Option<&str>) -> Router {
 }
 
 /// What waits, which stages hold and why, and what is stopped.
-async fn governance(State(actuator): State<Actuator>) -> Response {
-    let Some(client) = actuator.as_ref().clone() else { return Json(json!({ "available": false })).into_response() };
-    match governed(client).await {
+async fn governance(State(actuator): State<Actuator>, headers: HeaderMap) -> Response {
+    let Some(channel) = actuator.as_ref().clone() else { return Json(json!({ "available": false })).into_response() };
+    match governed(Client::new(sending(&headers).over(channel))).await {
         Ok(told) => Json(told).into_response(),
-        Err(status) => Json(json!({ "available": false, "problem": status.message() })).into_response(),
+        Err(status) => Json(refused(&status)).into_response(),
     }
+}
+
+/// Why there is nothing to show, and whether a token would help.
+pub(super) fn refused(status: &Status) -> Value {
+    let needs_token = matches!(status.code(), Code::Unauthenticated | Code::PermissionDenied);
+    json!({ "available": false, "problem": status.message(), "needs_token": needs_token })
+}
+
+/// The token of the page, passed on.
+pub(super) fn sending(headers: &HeaderMap) -> Bearer {
+    let header = headers.get(header::AUTHORIZATION).and_then(|header| header.to_str().ok());
+    header.and_then(Bearer::of_header).unwrap_or_default()
 }
 
 async fn governed(mut client: Client) -> Result<Value, Status> {
@@ -128,11 +145,11 @@ where
     if !is_from_here(headers) {
         return (StatusCode::FORBIDDEN, "asked by the page of another site").into_response();
     }
-    let Some(client) = actuator.as_ref().clone() else {
+    let Some(channel) = actuator.as_ref().clone() else {
         let message = "this console knows no actuator: set console.actuator to its HOST:PORT";
         return (StatusCode::SERVICE_UNAVAILABLE, message).into_response();
     };
-    match call(client).await {
+    match call(Client::new(sending(headers).over(channel))).await {
         Ok(response) => Json(response.into_inner()).into_response(),
         Err(status) => (code_of(&status), status.message().to_owned()).into_response(),
     }
@@ -152,6 +169,7 @@ fn code_of(status: &Status) -> StatusCode {
         Code::InvalidArgument => StatusCode::BAD_REQUEST,
         Code::NotFound => StatusCode::NOT_FOUND,
         Code::PermissionDenied => StatusCode::FORBIDDEN,
+        Code::Unauthenticated => StatusCode::UNAUTHORIZED,
         Code::FailedPrecondition => StatusCode::CONFLICT,
         _ => StatusCode::SERVICE_UNAVAILABLE,
     }

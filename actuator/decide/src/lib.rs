@@ -12,6 +12,7 @@ pub mod planner;
 pub mod policy;
 pub mod protocol;
 pub mod risk;
+pub mod roles;
 pub mod shadow;
 pub mod simulation;
 pub mod sizes;

@@ -3,15 +3,17 @@
 mod cases;
 mod question;
 
+use std::collections::HashSet;
 use std::str::FromStr;
 
 use cedar_policy::{
-    Authorizer, Decision as Verdict, Entities, EntityUid, PolicySet, Request, Schema, ValidationMode, Validator,
+    Authorizer, Decision as Verdict, Entities, Entity, EntityUid, PolicySet, Request, Schema, ValidationMode, Validator,
 };
 use miette::Diagnostic;
 use sha2::{Digest, Sha256};
 
 use crate::audit::hex;
+use crate::roles::Roles;
 pub use crate::stage::Stage;
 pub use cases::{Case, Cases, Expected};
 pub use question::Question;
@@ -91,18 +93,29 @@ impl Policy {
     /// # Errors
     /// When a name cannot be written as a Cedar entity, or the action is not in the schema.
     pub fn ask(&self, question: &Question<'_>) -> Result<Answer, PolicyError> {
-        let principal = match question.person {
-            Some(person) => entity("Person", person)?,
-            None => entity("Service", "headroom")?,
+        let (principal, entities) = match question.person {
+            Some(person) => self.person(person, question.roles)?,
+            None => (entity("Service", "headroom")?, Entities::empty()),
         };
         let context = question.context().map_err(PolicyError)?;
         let (action, workload) = (entity("Action", question.action)?, entity("Workload", question.workload)?);
         let request = Request::new(principal, action, workload, context, Some(&self.schema))
             .map_err(|error| PolicyError(error.to_string()))?;
-        let response = Authorizer::new().is_authorized(&request, &self.policies, &Entities::empty());
+        let response = Authorizer::new().is_authorized(&request, &self.policies, &entities);
         let mut rules: Vec<String> = response.diagnostics().reason().map(|id| self.name_of(id)).collect();
         rules.sort();
         Ok(Answer { allowed: response.decision() == Verdict::Allow, rules })
+    }
+
+    /// A person within their roles.
+    fn person(&self, name: &str, roles: Roles) -> Result<(EntityUid, Entities), PolicyError> {
+        let person = entity("Person", name)?;
+        let roles: HashSet<EntityUid> =
+            roles.each().map(|role| entity("Role", role.name())).collect::<Result<_, _>>()?;
+        let all =
+            roles.iter().cloned().map(Entity::with_uid).chain([Entity::new_no_attrs(person.clone(), roles.clone())]);
+        let entities = Entities::from_entities(all, Some(&self.schema));
+        Ok((person, entities.map_err(|error| PolicyError(error.to_string()))?))
     }
 
     /// The policy's `@id`, or its place in the text.

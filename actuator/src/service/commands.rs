@@ -1,5 +1,6 @@
 //! What people ask of the actuator.
 
+use headroom_actuator_decide::roles::Roles;
 use headroom_actuator_decide::{protocol, transition};
 use headroom_proto::EventTime;
 use headroom_proto::v1::{
@@ -26,10 +27,10 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, Status>>;
 pub(crate) enum Command {
     ListPlans(ListPlansRequest, Reply<Vec<PlanView>>),
     ListActions(ListActionsRequest, Reply<Vec<ActionRecord>>),
-    Approve(ApproveRequest, Reply<ActionRecord>),
+    Approve(ApproveRequest, Roles, Reply<ActionRecord>),
     Reject(RejectRequest, Reply<ActionRecord>),
-    Rollback(RollbackRequest, Reply<ActionRecord>),
-    RollbackPlan(RollbackPlanRequest, Reply<RollbackPlanResponse>),
+    Rollback(RollbackRequest, Roles, Reply<ActionRecord>),
+    RollbackPlan(RollbackPlanRequest, Roles, Reply<RollbackPlanResponse>),
     Resume(PauseRequest, Reply<SwitchState>),
     Status(Reply<Vec<WorkloadStatus>>),
     Why(WhyRequest, Reply<WhyResponse>),
@@ -47,8 +48,8 @@ impl Command {
         match self {
             Self::ListPlans(_, reply) => answer(reply, status),
             Self::ListActions(_, reply) => answer(reply, status),
-            Self::Approve(_, reply) | Self::Reject(_, reply) | Self::Rollback(_, reply) => answer(reply, status),
-            Self::RollbackPlan(_, reply) => answer(reply, status),
+            Self::Approve(_, _, reply) | Self::Reject(_, reply) | Self::Rollback(_, _, reply) => answer(reply, status),
+            Self::RollbackPlan(_, _, reply) => answer(reply, status),
             Self::Resume(_, reply) => answer(reply, status),
             Self::Status(reply) => answer(reply, status),
             Self::Why(_, reply) => answer(reply, status),
@@ -64,10 +65,12 @@ impl Work {
         match command {
             Command::ListPlans(request, reply) => drop(reply.send(Ok(self.plans(&request)))),
             Command::ListActions(request, reply) => drop(reply.send(Ok(self.actions(&request)))),
-            Command::Approve(request, reply) => drop(reply.send(self.approve(&request).await?)),
+            Command::Approve(request, roles, reply) => drop(reply.send(self.approve(&request, roles).await?)),
             Command::Reject(request, reply) => drop(reply.send(self.reject(&request).await?)),
-            Command::Rollback(request, reply) => drop(reply.send(self.rollback(&request).await?)),
-            Command::RollbackPlan(request, reply) => drop(reply.send(self.rollback_plan(&request).await?)),
+            Command::Rollback(request, roles, reply) => drop(reply.send(self.rollback(&request, roles).await?)),
+            Command::RollbackPlan(request, roles, reply) => {
+                drop(reply.send(self.rollback_plan(&request, roles).await?));
+            }
             Command::Resume(request, reply) => drop(reply.send(self.resume(request).await)),
             Command::Status(reply) => drop(reply.send(Ok(self.statuses().await))),
             Command::Why(request, reply) => drop(reply.send(self.why(&request))),
@@ -99,7 +102,11 @@ impl Work {
         actions
     }
 
-    async fn approve(&mut self, request: &ApproveRequest) -> Result<Result<ActionRecord, Status>, ActuatorError> {
+    async fn approve(
+        &mut self,
+        request: &ApproveRequest,
+        roles: Roles,
+    ) -> Result<Result<ActionRecord, Status>, ActuatorError> {
         let action = match self.waiting_for(&request.plan_id) {
             Ok(action) => action,
             Err(status) => return Ok(Err(status)),
@@ -119,7 +126,7 @@ impl Work {
             let message = format!("plan `{}` has expired: nobody decided in time", request.plan_id);
             return Ok(Err(Status::failed_precondition(message)));
         }
-        let (approvers, decision) = match self.weigh(&action, request, at) {
+        let (approvers, decision) = match self.weigh(&action, request, roles, at) {
             Err(status) => return Ok(Err(status)),
             Ok((approvers, Weight::OneMore(rules))) => {
                 return self.keep_approval(&action, request, approvers, &rules).await;

@@ -2,6 +2,7 @@
 
 use headroom_actuator_decide::policy::{Answer, PolicyError, Question};
 use headroom_actuator_decide::risk::{Change, Risk};
+use headroom_actuator_decide::roles::Roles;
 use headroom_actuator_decide::stage::{Kind, Stage};
 use headroom_actuator_decide::{protocol, transition};
 use headroom_proto::EventTime;
@@ -55,7 +56,7 @@ impl Work {
         &self,
         action: &'a ActionRecord,
         what: &'a str,
-        person: Option<(&'a str, u32)>,
+        person: Option<Person<'a>>,
         at: EventTime,
     ) -> Question<'a> {
         let (units_before, units_after) = match what {
@@ -65,7 +66,8 @@ impl Work {
         let (workload, kind) = (action.workload.as_str(), Kind::of(units_before, units_after));
         let reversible = !action.irreversible;
         Question {
-            person: person.map(|(name, _)| name),
+            person: person.map(|person| person.name),
+            roles: person.map_or(Roles::ALL, |person| person.roles),
             action: what,
             workload,
             target: &action.target,
@@ -79,7 +81,7 @@ impl Work {
             blackout: self.is_blackout(workload, at),
             units_before,
             units_after,
-            approvals: person.map_or(0, |(_, approvals)| approvals),
+            approvals: person.map_or(0, |person| person.approvals),
             at,
         }
     }
@@ -225,11 +227,16 @@ impl Work {
     }
 
     /// May this person do that to the action's workload?
-    pub(super) fn permit(&self, action: &ActionRecord, person: &str, what: &str) -> Result<PolicyDecision, Status> {
+    pub(super) fn permit(
+        &self,
+        action: &ActionRecord,
+        (name, roles): (&str, Roles),
+        what: &str,
+    ) -> Result<PolicyDecision, Status> {
         let at = self.now_of(&action.workload);
-        let asked = self.answer(&self.question(action, what, Some((person, 1)), at));
+        let asked = self.answer(&self.question(action, what, Some(Person { name, roles, approvals: 1 }), at));
         let (answer, decision) = asked.map_err(|error| Status::internal(error.to_string()))?;
-        if answer.allowed { Ok(decision) } else { Err(denied(action, person, what, &answer)) }
+        if answer.allowed { Ok(decision) } else { Err(denied(action, name, what, &answer)) }
     }
 
     /// The approvals that an action has with those of this request: enough, one more is needed, or refused.
@@ -237,6 +244,7 @@ impl Work {
         &self,
         action: &ActionRecord,
         request: &ApproveRequest,
+        roles: Roles,
         at: EventTime,
     ) -> Result<(Vec<String>, Weight), Status> {
         let mut approvers = self.approvers_of(action);
@@ -246,7 +254,8 @@ impl Work {
         }
         let count = u32::try_from(approvers.len()).unwrap_or(u32::MAX);
         let ask = |approvals| {
-            let asked = self.answer(&self.question(action, "apply", Some((&request.actor, approvals)), at));
+            let person = Person { name: &request.actor, roles, approvals };
+            let asked = self.answer(&self.question(action, "apply", Some(person), at));
             asked.map_err(|error| Status::internal(error.to_string()))
         };
         let (answer, decision) = ask(count)?;
@@ -272,6 +281,15 @@ impl Work {
         let kept = self.approvals.get(&action.action_id).into_iter().flatten();
         kept.filter(|approval| approval.plan_hash == action.plan_hash).map(|a| a.actor.clone()).collect()
     }
+}
+
+/// A person who asks.
+#[derive(Clone, Copy)]
+pub(super) struct Person<'a> {
+    name: &'a str,
+    roles: Roles,
+    /// People who want it, this one included.
+    approvals: u32,
 }
 
 /// What approvals so far are worth.

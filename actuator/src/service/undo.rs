@@ -1,5 +1,6 @@
 //! Rollback: of an action, of a plan, or of everything since a time, each with what was done since.
 
+use headroom_actuator_decide::roles::Roles;
 use headroom_actuator_decide::stage::Kind;
 use headroom_actuator_decide::transition::{self, state_word};
 use headroom_proto::EventTime;
@@ -30,6 +31,7 @@ enum Step {
 #[derive(Clone, Copy)]
 struct Asker<'a> {
     person: &'a str,
+    roles: Roles,
     reason: &'a str,
 }
 
@@ -38,6 +40,7 @@ impl Work {
     pub(super) async fn rollback(
         &mut self,
         request: &RollbackRequest,
+        roles: Roles,
     ) -> Result<Result<ActionRecord, Status>, ActuatorError> {
         let found = self.workloads.values().find_map(|workload| workload.action(&request.action_id)).cloned();
         let Some(action) = found else {
@@ -49,7 +52,7 @@ impl Work {
             let message = format!("{why}; nothing has been done: `headroom plan reject {}` ends it", action.plan_id);
             return Ok(Err(Status::failed_precondition(message)));
         }
-        let asker = Asker { person: &request.actor, reason: &request.reason };
+        let asker = Asker { person: &request.actor, roles, reason: &request.reason };
         Ok(match self.undo_from(std::slice::from_ref(&action), asker).await? {
             Ok(_) => self.newest(&action),
             Err(status) => Err(status),
@@ -60,12 +63,13 @@ impl Work {
     pub(super) async fn rollback_plan(
         &mut self,
         request: &RollbackPlanRequest,
+        roles: Roles,
     ) -> Result<Result<RollbackPlanResponse, Status>, ActuatorError> {
         let firsts = match self.firsts(request) {
             Ok(firsts) => firsts,
             Err(status) => return Ok(Err(status)),
         };
-        let asker = Asker { person: &request.actor, reason: &request.reason };
+        let asker = Asker { person: &request.actor, roles, reason: &request.reason };
         Ok(self.undo_from(&firsts, asker).await?.map(|moves| RollbackPlanResponse { moves }))
     }
 
@@ -113,7 +117,7 @@ impl Work {
             Ok(ordered) => ordered,
             Err(why) => return Ok(Err(Status::failed_precondition(why))),
         };
-        if let Err(status) = self.allow_undoing(&ordered, asker.person) {
+        if let Err(status) = self.allow_undoing(&ordered, (asker.person, asker.roles)) {
             return Ok(Err(status));
         }
         self.undo_allowed(&ordered, asker).await
@@ -127,7 +131,7 @@ impl Work {
         actor: &str,
         reason: &str,
     ) -> Result<(), ActuatorError> {
-        let outcome = self.undo_allowed(ordered, Asker { person: actor, reason }).await?;
+        let outcome = self.undo_allowed(ordered, Asker { person: actor, roles: Roles::ALL, reason }).await?;
         if let Err(status) = outcome {
             tracing::error!(actor, problem = status.message(), "not undone yet");
         }
@@ -176,7 +180,7 @@ impl Work {
     }
 
     /// Is there something to undo, and may this person undo it?
-    fn allow_undoing(&self, firsts: &[ActionRecord], person: &str) -> Result<(), Status> {
+    fn allow_undoing(&self, firsts: &[ActionRecord], person: (&str, Roles)) -> Result<(), Status> {
         if firsts.iter().all(|first| self.step_of(first) == Step::Nothing) {
             let first = firsts.first().ok_or_else(|| Status::not_found("nothing to undo"))?;
             let why = match legality(first) {

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::{Policy, Question};
 use crate::risk::Risk;
+use crate::roles::{Role, Roles};
 use crate::stage::Stage;
 
 /// A file of cases.
@@ -29,6 +30,9 @@ pub struct Case {
     /// A person's name; Headroom itself without.
     #[serde(default)]
     pub person: Option<String>,
+    /// The person's roles; all of them unless given.
+    #[serde(default)]
+    pub roles: Option<Vec<Role>>,
     /// `apply` or `rollback`.
     #[serde(default = "apply")]
     pub action: String,
@@ -125,6 +129,7 @@ impl Case {
         };
         let question = Question {
             person: self.person.as_deref(),
+            roles: self.roles.as_ref().map_or(Roles::ALL, |roles| Roles::of(roles.iter().copied())),
             action: &self.action,
             workload: &self.workload,
             target: &self.target,

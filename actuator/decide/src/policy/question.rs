@@ -6,6 +6,7 @@ use cedar_policy::{Context, RestrictedExpression};
 use headroom_proto::EventTime;
 
 use crate::risk::Risk;
+use crate::roles::{Role, Roles};
 use crate::stage::{Kind, Stage};
 
 const MINUTE_US: i64 = 60_000_000;
@@ -18,6 +19,8 @@ const WEEKDAYS: [&str; 7] = ["thursday", "friday", "saturday", "sunday", "monday
 pub struct Question<'a> {
     /// A person's name; none for Headroom itself.
     pub person: Option<&'a str>,
+    /// The person's roles.
+    pub roles: Roles,
     /// `apply` or `rollback`.
     pub action: &'a str,
     /// The workload.
@@ -55,6 +58,7 @@ impl Default for Question<'_> {
     fn default() -> Self {
         Self {
             person: None,
+            roles: Roles::ALL,
             action: "apply",
             workload: "",
             target: "",
@@ -122,7 +126,9 @@ impl Question<'_> {
         let values = self.values().into_iter().map(|(name, value)| (name.to_owned(), text(value)));
         let who = self.person.map_or_else(|| "headroom".to_owned(), |person| format!("person {person}"));
         let asked = [("principal", who), ("action", self.action.to_owned()), ("workload", self.workload.to_owned())];
-        values.chain(asked.map(|(name, value)| (name.to_owned(), value))).collect()
+        let roles = self.roles.each().map(Role::name).collect::<Vec<_>>().join(", ");
+        let roles = (self.person.is_some() && self.roles != Roles::ALL).then_some(("roles", roles));
+        values.chain(asked.into_iter().chain(roles).map(|(name, value)| (name.to_owned(), value))).collect()
     }
 
     /// The values as Cedar has them.

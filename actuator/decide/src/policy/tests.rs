@@ -4,6 +4,7 @@ use headroom_proto::EventTime;
 
 use super::*;
 use crate::risk::Risk;
+use crate::roles::{Role, Roles};
 
 fn question<'a>() -> Question<'a> {
     Question {
@@ -55,7 +56,31 @@ fn larger_changes_are_for_expand_and_very_large_ones_for_two_people() {
     let alone = answer(&Question { risk: Risk::High, ..person.clone() });
     assert_eq!((alone.allowed, alone.told().as_str()), (false, "forbidden by four-eyes"));
     assert!(allowed(&Question { risk: Risk::High, approvals: 2, ..person.clone() }));
-    assert!(allowed(&Question { action: "rollback", risk: Risk::High, paused: true, ..person }), "one may undo");
+    assert!(
+        allowed(&Question { action: "rollback", risk: Risk::High, paused: true, ..person.clone() }),
+        "one may undo"
+    );
+    for (role, approves, undoes) in [
+        (Role::Viewer, false, false),
+        (Role::Approver, true, false),
+        (Role::Operator, false, true),
+        (Role::Admin, true, true),
+    ] {
+        let of_role = Question { roles: Roles::of([role]), ..person.clone() };
+        assert_eq!(allowed(&of_role), approves, "{role:?}");
+        assert_eq!(allowed(&Question { action: "rollback", ..of_role.clone() }), undoes, "{role:?}");
+        let shown = of_role.shown().get("roles").cloned();
+        assert_eq!(shown.is_some(), role != Role::Admin, "{shown:?}");
+    }
+}
+
+#[test]
+fn policies_may_ask_for_roles_of_their_own_choice() {
+    let policy =
+        Policy::parse("@id(\"admins\") permit (principal in Role::\"admin\", action, resource == Workload::\"shop\");");
+    let policy = policy.expect("valid");
+    let asked = |roles| policy.ask(&Question { person: Some("ann"), roles, ..question() }).expect("answers").allowed;
+    assert!(asked(Roles::ALL) && !asked(Roles::of([Role::Approver, Role::Operator])));
 }
 
 #[test]
