@@ -100,9 +100,9 @@ function showLifts(told, now) {
   byId("lifts-count").textContent = shown.length < told.lifts.length ? `${shown.length} of ${count(told.lifts.length)}` : count(shown.length);
   byId("lifts-rows").replaceChildren(
     ...shown.map((lift) => {
-      const made = row([shortName(lift), shortTime(lift.starts), range(lift.peak), lift.observed ? times(lift.observed[0]) : "–", count(lift.past)]);
+      const made = row([shortName(lift), shortTime(lift.starts), range(lift.peak), lift.observed ? times(lift.observed[0]) : "–"]);
       const unlike = lift.unlike ? `; unlike those before: ${lift.unlike}` : "";
-      made.firstElementChild.title = `${lift.kind} ${lift.id}, weight ${lift.weight}; over its window ${range(lift.window)}${unlike}`;
+      made.firstElementChild.title = `${lift.kind} ${lift.id}, weight ${lift.weight}; it rests on ${count(lift.past)} past events; over its window ${range(lift.window)}${unlike}`;
       if (lift.unlike) made.firstElementChild.append(" ", element("small", "unlike", "unlike those before"));
       return made;
     }),

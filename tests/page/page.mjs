@@ -104,7 +104,7 @@ async function shadowStandsBesideWhatWas(page) {
   const sums = await page.locator("#shadow-sums td").allTextContents();
   assert.equal(sums.length, 4, `violation minutes and unit-hours, twice: ${sums}`);
   for (const sum of sums) assert.match(sum, /^[\d,.]+$/);
-  assert.match(await page.locator("#shadow-caption").textContent(), /^Stage expand, from 1998-05.*estimate/);
+  assert.match(await page.locator("#shadow-caption").textContent(), /^Stage expand, from \d\d May 1998 .*estimate/);
   for (const which of ["was", "would"]) assert.match(await page.locator(`#shadow-chart .shadow-${which}`).getAttribute("d"), /^M0\.0 .*L600\.0 /);
   await page.locator('[aria-label^="Windows in which"]').focus();
   assert.equal(await page.evaluate(() => document.activeElement.getAttribute("role")), "region");
