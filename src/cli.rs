@@ -23,7 +23,6 @@ pub(crate) struct Cli {
 
 /// What the program can do.
 #[derive(Debug, Subcommand)]
-#[expect(clippy::large_enum_variant, reason = "made once")]
 pub(crate) enum Command {
     /// Replay the World Cup 98 trace through every stage, faster than time, and show the scoreboard.
     Demo(demo::DemoArgs),

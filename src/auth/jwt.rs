@@ -47,7 +47,7 @@ pub(super) struct Verifier {
 
 enum Key {
     Rsa(RsaPublicKeyComponents<Vec<u8>>),
-    Secret(hmac::Key),
+    Secret(Box<hmac::Key>),
 }
 
 #[derive(Deserialize)]
@@ -166,7 +166,7 @@ impl JsonKey {
                 if secret.len() < MIN_SECRET {
                     return Err(format!("a symmetric key has fewer than {MIN_SECRET} bytes"));
                 }
-                Key::Secret(hmac::Key::new(hmac::HMAC_SHA256, &secret))
+                Key::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)))
             }
             _ => return Ok(None),
         };

@@ -57,7 +57,7 @@ fn windows() -> Vec<Value> {
         let load = load(at_us) * wobble(step);
         let envelope = |query: &str| {
             json!({
-                "date": time(at_us)[..10], "query": query, "window_size_s": 300, "window_start": time(at_us),
+                "date": time(at_us).get(..10), "query": query, "window_size_s": 300, "window_start": time(at_us),
                 "window_end": time(at_us + STEP_US), "workload": "shop", "revision": 0, "complete": true,
             })
         };
