@@ -76,7 +76,7 @@ fn outlook() -> Vec<Value> {
     let row = |hour: i64| {
         let at_us = ORIGIN_US + hour * HOUR_US;
         json!({
-            "date": time(ORIGIN_US)[..10], "workload": "shop", "target": "requests_per_s", "origin": time(ORIGIN_US),
+            "date": time(ORIGIN_US).get(..10), "workload": "shop", "target": "requests_per_s", "origin": time(ORIGIN_US),
             "step": hour, "at": time(at_us), "step_s": 3600.0, "event": false, "verdict": "fresh",
             "q10": load(at_us) * 0.9, "q50": load(at_us), "q90": load(at_us) * 1.1,
         })
