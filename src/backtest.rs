@@ -1,6 +1,6 @@
 //! `headroom backtest`: the user's own history and events, as if Headroom had been there.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -39,11 +39,13 @@ pub(crate) struct BacktestArgs {
     data: Option<PathBuf>,
     /// The history from a table of the lake in --data-dir instead, such as windows: its columns are window_start,
     /// requests_per_s and workload unless named, and the lake's signals count unless --signals is given. With a version,
-    /// such as windows@12, the table as it was then: `headroom lake history` lists them.
+    /// such as windows@12, the table as it was then: `headroom lake history` lists them. Forecasts see windows as they were
+    /// first told, and are scored by what corrections made of them.
     #[arg(long, value_name = "TABLE", conflicts_with = "data", requires = "data_dir")]
     table: Option<String>,
     /// The events: CSV with event_id, kind, announced_at, starts_at, ends_at, expected_reach, weight, audience, name; and, if wanted, workloads
-    /// (selectors such as `shop-*`, parted by `|`) and status (cancelled calls the event off).
+    /// (selectors such as `shop-*`, parted by `|`) and status (cancelled calls the event off). With --table, signals@5 is a
+    /// version of the lake's table.
     #[arg(long, value_name = "FILE")]
     signals: Option<PathBuf>,
     /// The column that holds the time; UTC unless an offset is given.
@@ -133,9 +135,13 @@ pub(crate) async fn run(args: BacktestArgs) -> anyhow::Result<()> {
         Some(folder) => Some(LakePlace::in_folder(folder).open().await?),
         None => None,
     };
-    let (series, signals) = inputs(&args, lake.as_ref()).await?;
+    let Inputs { series, signals, versions } = inputs(&args, lake.as_ref()).await?;
     let (args, study) = tokio::task::spawn_blocking(move || {
-        let study = study::study(&args, &series, &signals)?;
+        let mut study = study::study(&args, &series, &signals)?;
+        if !versions.is_empty() {
+            let tables = versions.iter().map(|(table, version)| format!("{table}@{version}"));
+            study.findings.premises.insert(0, format!("read from {}", tables.collect::<Vec<_>>().join(" and ")));
+        }
         tell(&args, &study, &signals).map(|()| (args, study))
     })
     .await
@@ -147,19 +153,30 @@ pub(crate) async fn run(args: BacktestArgs) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What is replayed.
+struct Inputs {
+    series: Vec<Series>,
+    signals: Vec<Signal>,
+    /// The versions of the tables that it is from.
+    versions: BTreeMap<String, u64>,
+}
+
 /// The history and the signals, from files or from the lake.
-async fn inputs(args: &BacktestArgs, lake: Option<&Lake>) -> anyhow::Result<(Vec<Series>, Vec<Signal>)> {
-    let signals = match (&args.signals, lake.filter(|_| args.table.is_some())) {
-        (Some(path), _) => csv_signals::read(path).map_err(|error| UserError::new(error.to_string()))?,
-        (None, Some(lake)) => lake::signals(lake).await?,
-        (None, None) => Vec::new(),
-    };
-    let series = match (&args.data, &args.table, lake) {
-        (None, Some(table), Some(lake)) => lake::series(lake, table, args).await?,
-        (Some(path), _, _) => series::read(path, &args.columns()?, args.step)?,
+async fn inputs(args: &BacktestArgs, lake: Option<&Lake>) -> anyhow::Result<Inputs> {
+    let (series, signals, versions) = match (&args.data, &args.table, lake) {
+        (None, Some(table), Some(lake)) => {
+            let lake::History { series, signals, versions } = lake::history(lake, table, args).await?;
+            (series, signals, versions)
+        }
+        (Some(path), _, _) => (series::read(path, &args.columns()?, args.step)?, None, BTreeMap::new()),
         _ => return Err(UserError::new("name the history: --data FILE, or --table TABLE with --data-dir DIR")),
     };
-    Ok((series, signals))
+    let signals = match (signals, &args.signals) {
+        (Some(told), _) => told,
+        (None, Some(path)) => csv_signals::read(path).map_err(|error| UserError::new(error.to_string()))?,
+        (None, None) => Vec::new(),
+    };
+    Ok(Inputs { series, signals, versions })
 }
 
 fn tell(args: &BacktestArgs, study: &Study, signals: &[Signal]) -> anyhow::Result<()> {

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{
-    audit_command, backtest, bench, config, control, demo, features, forecast_command, governance, lake_command,
-    model_command, query, run, shadow, signal_command,
+    audit_command, backtest, bench, config, control, demo, features, forecast_command, frame_command, governance,
+    lake_command, model_command, query, run, shadow, signal_command,
 };
 
 /// Raises database capacity before the traffic arrives.
@@ -44,6 +44,8 @@ pub(crate) enum Command {
     /// Tell what event signals do to the load, and how that is known.
     #[command(subcommand)]
     Signal(signal_command::SignalCommand),
+    /// Write what was known at each origin beside what came, from pinned tables, for training elsewhere.
+    Frame(frame_command::FrameArgs),
     /// Take what was learned to another environment, and tell how it does there.
     #[command(subcommand)]
     Model(model_command::ModelCommand),
@@ -123,6 +125,7 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Lake(command) => lake_command::run(command).await,
         Command::Plan(command) => control::plan(command).await,
         Command::Forecast(command) => forecast_command::run(command).await,
+        Command::Frame(args) => frame_command::run(args).await,
         Command::Model(command) => model_command::run(command).await,
         Command::Signal(command) => signal_command::run(command).await,
         Command::Rollback(args) => control::rollback(args).await,

@@ -255,7 +255,7 @@ impl UpkeepArgs {
 }
 
 /// The name of a table on the command line.
-fn table(name: &str) -> Result<Table, String> {
+pub(crate) fn table(name: &str) -> Result<Table, String> {
     let known = || Table::ALL.map(Table::name).join(", ");
     let found = Table::ALL.into_iter().find(|table| table.name() == name);
     found.ok_or_else(|| format!("there is no table `{name}`: the tables are {}", known()))

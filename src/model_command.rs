@@ -2,16 +2,23 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::ArgPredicate;
 use clap::{Args, Subcommand};
-use headroom_forecaster::{ForecasterConfig, backtest as rolling, transfer};
+use headroom_forecaster::frames::Sources;
+use headroom_forecaster::transfer::{self, ModelFile};
+use headroom_forecaster::{ForecasterConfig, backtest as rolling};
 use headroom_ingest::collect::csv_signals;
 use headroom_ingest::collect::trace::TraceColumns;
+use headroom_ingest_lake::Table;
 use headroom_models::{Engine, Gap};
+use headroom_proto::v1::Signal;
 use headroom_proto::{Span, WorkloadId};
 
 use crate::backtest::series::{self, Series};
 use crate::cli::{DataDirArg, UserError};
 use crate::config::{Config, ConfigArg};
+use crate::lake_command::LakePlace;
+use crate::pinned::{LoadsOf, Pinned, TableAt, signals_table};
 use crate::terminal::answer;
 
 /// `headroom model ...`
@@ -29,7 +36,7 @@ pub(crate) enum ModelCommand {
         #[command(flatten)]
         to: To,
     },
-    /// Learn a model from a file, as a forecaster would have.
+    /// Learn a model from a file or a version of the windows, as a forecaster would have.
     Learn {
         #[command(flatten)]
         history: History,
@@ -61,16 +68,32 @@ pub(crate) struct To {
 #[derive(Debug, Args)]
 pub(crate) struct History {
     /// The history: CSV (plain or .gz) or Parquet.
-    #[arg(long, value_name = "FILE")]
-    data: PathBuf,
-    /// The events, as `headroom backtest` takes them.
+    #[arg(long, value_name = "FILE", required_unless_present = "table")]
+    data: Option<PathBuf>,
+    /// The history from the lake in --data-dir instead: windows, or a version of that table, such as windows@12. The load
+    /// is requests_per_s unless --value-column names another, and what counts is what was told when a window closed.
+    #[arg(long, value_name = "TABLE", conflicts_with = "data", requires = "data_dir")]
+    table: Option<TableAt>,
+    /// The data folder of a headroom, for --table.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Which workload of the table; needed where it has several.
+    #[arg(long, value_name = "NAME", requires = "table")]
+    workload: Option<String>,
+    /// The events, as `headroom backtest` takes them; with --table the lake's signals, or a version of them, such as
+    /// signals@5.
     #[arg(long, value_name = "FILE")]
     signals: Option<PathBuf>,
     /// The column that holds the time.
     #[arg(long, value_name = "NAME", default_value = "ts")]
     time_column: String,
     /// The column that holds the load.
-    #[arg(long, value_name = "NAME", default_value = "value")]
+    #[arg(
+        long,
+        value_name = "NAME",
+        default_value = "value",
+        default_value_if("table", ArgPredicate::IsPresent, "requests_per_s")
+    )]
     value_column: String,
     /// The length of a step.
     #[arg(long, value_name = "LENGTH", default_value = "5m")]
@@ -78,6 +101,13 @@ pub(crate) struct History {
     /// How far ahead to forecast.
     #[arg(long, value_name = "LENGTH", default_value = "24h")]
     horizon: Span,
+}
+
+/// What a history came to.
+struct Told {
+    series: Series,
+    signals: Vec<Signal>,
+    sources: Option<Sources>,
 }
 
 /// Writes or judges a model.
@@ -90,28 +120,34 @@ pub(crate) async fn run(command: ModelCommand) -> anyhow::Result<()> {
             to.write(&bytes.map_err(|error| UserError::new(error.to_string()))?)
         }
         ModelCommand::Learn { history, to } => {
-            let engine = tokio::task::spawn_blocking(move || {
-                let live =
-                    ForecasterConfig { window_size: history.step, horizon: history.horizon, ..Default::default() };
-                let config = live.engine().map_err(|error| UserError::new(error.to_string()))?;
-                history.through(Engine::try_new(config)?)
-            });
-            let engine = engine.await??;
+            let live = ForecasterConfig { window_size: history.step, horizon: history.horizon, ..Default::default() };
+            let config = live.engine().map_err(|error| UserError::new(error.to_string()))?;
+            let told = history.read().await?;
+            let learn = move || anyhow::Ok((told.through(Engine::try_new(config)?), told.sources));
+            let (engine, sources) = tokio::task::spawn_blocking(learn).await??;
             if engine.champion().is_empty() {
                 return Err(UserError::new("too little history to learn from: a week is the least"));
             }
-            to.write(&transfer::encode(&engine, &to.from)?)
+            to.write(&transfer::encode(&engine, &to.from, sources.as_ref())?)?;
+            if let Some(sources) = sources {
+                answer(format_args!("learned from {sources}"));
+            }
+            Ok(())
         }
         ModelCommand::Gap { model, history } => {
             let refused = |problem: String| UserError::new(format!("{}: {problem}", model.display()));
             let bytes = std::fs::read(&model).map_err(|error| refused(error.to_string()))?;
-            let engine = transfer::decode(&bytes).map_err(|error| refused(error.to_string()))?;
+            let ModelFile { engine, sources } = transfer::decode(&bytes).map_err(|error| refused(error.to_string()))?;
             if engine.config().step_us != history.step.micros() {
                 let of = Span::from_micros(engine.config().step_us);
                 return Err(refused(format!("it was learned from steps of {of}: use --step {of}")));
             }
-            let gap = tokio::task::spawn_blocking(move || history.gap(engine)).await??;
+            let there = history.read().await?;
+            let gap = tokio::task::spawn_blocking(move || there.gap(engine)).await??;
             answer(told(&gap));
+            if let Some(sources) = sources {
+                answer(format_args!("  learned from {sources}"));
+            }
             Ok(())
         }
     }
@@ -127,22 +163,74 @@ impl To {
 }
 
 impl History {
+    /// Its loads and events, from a file or from the lake.
+    async fn read(&self) -> anyhow::Result<Told> {
+        let (mut all, source, signals, sources) = match (&self.table, &self.data_dir, &self.data) {
+            (Some(table), Some(folder), _) => {
+                let (series, signals, sources) = self.read_lake(*table, folder).await?;
+                (series, table.to_string(), signals, Some(sources))
+            }
+            (_, _, Some(path)) => (self.read_file(path)?, path.display().to_string(), None, None),
+            _ => return Err(UserError::new("name the history: --data FILE, or --table windows with --data-dir DIR")),
+        };
+        let names: Vec<String> = all.iter().map(|series| series.workload.to_string()).collect();
+        let series = all.pop().filter(|_| all.is_empty());
+        let mend = if self.table.is_some() { "choose one with --workload" } else { "one workload only" };
+        let series = series.ok_or_else(|| UserError::new(format!("{source} has {}: {mend}", names.join(", "))))?;
+        let signals = match (signals, &self.signals) {
+            (Some(signals), _) => signals,
+            (None, Some(path)) => signals_of(path)?,
+            (None, None) => Vec::new(),
+        };
+        Ok(Told { series, signals, sources })
+    }
+
+    fn read_file(&self, path: &Path) -> anyhow::Result<Vec<Series>> {
+        let columns = TraceColumns {
+            time: self.time_column.clone(),
+            value: self.value_column.clone(),
+            workload: None,
+            default_workload: WorkloadId::try_new("load")?,
+        };
+        series::read(path, &columns, self.step)
+    }
+
+    /// The series, the signals unless a file is named, and the versions that were read.
+    async fn read_lake(
+        &self,
+        table: TableAt,
+        folder: &Path,
+    ) -> anyhow::Result<(Vec<Series>, Option<Vec<Signal>>, Sources)> {
+        let table = table.must_be(Table::Windows, "--table")?;
+        let lake = LakePlace::in_folder(folder).open().await?;
+        let mut pinned = Pinned::new(&lake);
+        let of = LoadsOf { feature: &self.value_column, step: self.step, workloads: self.workload.as_slice() };
+        let loads = pinned.loads(table, of).await?;
+        let signals = match signals_table(self.signals.as_deref())? {
+            Some(at) => Some(pinned.signals(at.must_be(Table::Signals, "--signals")?).await?),
+            None => None,
+        };
+        let sources = Sources::of(&loads, &self.value_column, pinned.versions());
+        Ok((series::of_windows(&table.to_string(), &loads)?, signals, sources))
+    }
+}
+
+impl Told {
     /// The engine once it has seen all of it.
-    fn through(&self, mut engine: Engine) -> anyhow::Result<Engine> {
-        let series = self.read(&mut engine)?;
-        for (index, load) in series.loads.iter().enumerate().filter(|(_, load)| !load.is_nan()) {
-            engine.observe(series.time(index).micros(), *load);
+    fn through(&self, mut engine: Engine) -> Engine {
+        for (start_us, load) in self.begin(&mut engine) {
+            engine.observe(start_us, load);
             engine.forecast().ok();
         }
-        Ok(engine)
+        engine
     }
 
     /// How the engine did as long as it stood on models from elsewhere.
     fn gap(&self, mut engine: Engine) -> anyhow::Result<Gap> {
-        let series = self.read(&mut engine)?;
+        let steps = self.begin(&mut engine);
         let mut last = engine.gap();
-        for (index, load) in series.loads.iter().enumerate().filter(|(_, load)| !load.is_nan()) {
-            engine.observe(series.time(index).micros(), *load);
+        for (start_us, load) in steps {
+            engine.observe(start_us, load);
             engine.forecast().ok();
             match engine.gap() {
                 Some(gap) => last = Some(gap),
@@ -152,27 +240,15 @@ impl History {
         last.ok_or_else(|| UserError::new("the file holds no model from elsewhere"))
     }
 
-    /// The one series of the file; the engine is told of the events.
-    fn read(&self, engine: &mut Engine) -> anyhow::Result<Series> {
-        let columns = TraceColumns {
-            time: self.time_column.clone(),
-            value: self.value_column.clone(),
-            workload: None,
-            default_workload: WorkloadId::try_new("load")?,
-        };
-        let mut all = series::read(&self.data, &columns, self.step)?;
-        let series = all.pop().filter(|_| all.is_empty());
-        let series = series.ok_or_else(|| UserError::new(format!("{}: one workload only", self.data.display())))?;
-        if let Some(path) = &self.signals {
-            for event in rolling::events_for(&signals(path)?, &series.workload) {
-                engine.signal(event);
-            }
-        }
-        Ok(series)
+    /// Tells the engine of the events; gives the steps that have a load, as they were first told.
+    fn begin(&self, engine: &mut Engine) -> Vec<(i64, f64)> {
+        rolling::events_for(&self.signals, &self.series.workload).into_iter().for_each(|event| engine.signal(event));
+        let loads = self.series.regular().values.iter().enumerate().filter(|(_, load)| !load.is_nan());
+        loads.map(|(index, load)| (self.series.time(index).micros(), *load)).collect()
     }
 }
 
-fn signals(path: &Path) -> anyhow::Result<Vec<headroom_proto::v1::Signal>> {
+fn signals_of(path: &Path) -> anyhow::Result<Vec<Signal>> {
     csv_signals::read(path).map_err(|error| UserError::new(error.to_string()))
 }
 

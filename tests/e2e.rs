@@ -6,6 +6,8 @@
 mod audit;
 #[path = "e2e/crash.rs"]
 mod crash;
+#[path = "e2e/frames.rs"]
+mod frames;
 #[path = "e2e/lake.rs"]
 mod lake;
 #[path = "e2e/mistakes.rs"]

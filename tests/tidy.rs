@@ -26,11 +26,12 @@ const ALLOWED: [(&str, &[&str]); 9] = [
 ];
 
 /// Libraries that one package alone may use, and which.
-const SOLE_USERS: [(&str, &str); 5] = [
+const SOLE_USERS: [(&str, &str); 6] = [
     ("rdkafka", "headroom-ingest-broker"),
     ("tansu-broker", "headroom-ingest-broker"),
     ("deltalake", "headroom-ingest-lake"),
     ("augurs", "headroom-models"),
+    ("polars", "headroom-forecaster"),
     ("cedar-policy", "headroom-actuator-decide"),
 ];
 

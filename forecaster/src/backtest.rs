@@ -26,8 +26,18 @@ pub struct Series<'a> {
     pub start_us: i64,
     /// Length of a step, in microseconds.
     pub step_us: i64,
-    /// One value a step; NaN is a gap.
+    /// One value a step, as it was told when the step ended; NaN is a gap.
     pub values: &'a [f64],
+    /// What came, which forecasts are scored by: the same, unless corrections were told later.
+    pub actuals: &'a [f64],
+}
+
+impl<'a> Series<'a> {
+    /// A series without corrections.
+    #[must_use]
+    pub fn uncorrected(start_us: i64, step_us: i64, values: &'a [f64]) -> Self {
+        Self { start_us, step_us, values, actuals: values }
+    }
 }
 
 /// What a workload's engine is told of these signals, in their order.
@@ -176,10 +186,10 @@ impl<'a> Judge<'a> {
         let starts = (0..).take(series.values.len()).map(|step: i64| series.start_us + step * series.step_us);
         let event_steps = starts.map(|start_us| informed.is_event_step(start_us, start_us)).collect();
         let history = usize::try_from((score_from_us - series.start_us).div_euclid(series.step_us)).unwrap_or(0);
-        let history = series.values.get(..history).unwrap_or(series.values);
+        let history = series.actuals.get(..history).unwrap_or(series.actuals);
         let day_steps = usize::try_from(DAY_US / series.step_us).unwrap_or(1);
         let scale = seasonal_scale(history, day_steps);
-        let spikes_from = spikes::thresholds(series.values, day_steps);
+        let spikes_from = spikes::thresholds(series.actuals, day_steps);
         Self { series, events, event_steps, spikes_from, score_from_us, scale }
     }
 
@@ -219,7 +229,7 @@ impl<'a> Judge<'a> {
     }
 
     fn score(&self, levels: &[f64], values: &[f32], first: usize, totals: &mut Totals) {
-        let came = self.series.values.iter().zip(self.event_steps.iter().zip(&self.spikes_from)).skip(first);
+        let came = self.series.actuals.iter().zip(self.event_steps.iter().zip(&self.spikes_from)).skip(first);
         let mut peak = Peak::default();
         for (quantiles, (actual, (is_event, spike_from))) in values.chunks_exact(levels.len().max(1)).zip(came) {
             if actual.is_nan() {

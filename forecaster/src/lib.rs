@@ -6,6 +6,7 @@
 pub mod backtest;
 mod config;
 mod error;
+pub mod frames;
 mod groups;
 mod grpc;
 mod handle;

@@ -5,36 +5,68 @@ use std::path::Path;
 
 use headroom_models::{Engine, EngineConfig};
 
+use crate::frames::Sources;
 use crate::service::fingerprint;
 use crate::snapshot::{Found, SnapshotFolder, sha256};
 use crate::{ForecasterConfig, ForecasterError};
 
-const MAGIC: &str = "headroom-model 1";
+const MAGIC: &str = "headroom-model ";
+/// Files of the version before have no line of sources.
+const BEFORE: &str = "1";
+const VERSION: &str = "2";
 const SUFFIX: &str = "model";
 
-/// A model file: a line that tells its kind and its body's SHA-256, and the body.
+/// A model that was learned elsewhere.
+#[derive(Clone, Debug)]
+pub struct ModelFile {
+    /// What was learned.
+    pub engine: Engine,
+    /// The versions of tables that it was learned from; none of one that was taken out of a running forecaster, or
+    /// learned from a file.
+    pub sources: Option<Sources>,
+}
+
+/// A model file: a line that tells its kind and the SHA-256 of what follows, a line with its sources as JSON, and the body.
 ///
 /// # Errors
 /// When it cannot be encoded.
-pub fn encode(engine: &Engine, from: &str) -> Result<Vec<u8>, ForecasterError> {
+pub fn encode(engine: &Engine, from: &str, sources: Option<&Sources>) -> Result<Vec<u8>, ForecasterError> {
     let body = postcard::to_stdvec(&engine.artefact(from)).map_err(|error| model_error("writing it", &error))?;
-    Ok([format!("{MAGIC} {}\n", sha256(&body)).into_bytes(), body].concat())
+    let sources = serde_json::to_string(&sources).map_err(|error| model_error("writing its sources", &error))?;
+    let rest = [format!("{sources}\n").into_bytes(), body].concat();
+    Ok([format!("{MAGIC}{VERSION} {}\n", sha256(&rest)).into_bytes(), rest].concat())
 }
 
-/// An engine that starts from a model file.
+/// An engine that starts from a model file, and what it was learned from.
 ///
 /// # Errors
 /// When it is not one, or is damaged.
-pub fn decode(bytes: &[u8]) -> Result<Engine, ForecasterError> {
+pub fn decode(bytes: &[u8]) -> Result<ModelFile, ForecasterError> {
     let refused = |problem: &str| ForecasterError::Config(format!("not a model file: {problem}"));
-    let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| refused("it has no first line"))?;
-    let (first, body) = bytes.split_at(end);
-    let body = body.get(1..).unwrap_or_default();
-    let sum = std::str::from_utf8(first).ok().and_then(|first| first.strip_prefix(MAGIC));
-    if sum.ok_or_else(|| refused("it is of another kind"))?.trim() != sha256(body) {
+    let (first, rest) = line_of(bytes).ok_or_else(|| refused("it has no first line"))?;
+    let first = std::str::from_utf8(first).ok().and_then(|first| first.strip_prefix(MAGIC));
+    let (version, sum) =
+        first.and_then(|first| first.split_once(' ')).ok_or_else(|| refused("it is of another kind"))?;
+    if version != BEFORE && version != VERSION {
+        return Err(refused(&format!("it is of version {version}, this headroom knows {BEFORE} and {VERSION}")));
+    }
+    if sum != sha256(rest) {
         return Err(refused("its checksum is wrong"));
     }
-    postcard::from_bytes(body).map_err(|error| model_error("reading it", &error))
+    let (sources, body) = match version {
+        BEFORE => (None, rest),
+        _ => {
+            let (sources, body) = line_of(rest).ok_or_else(|| refused("it has no line of sources"))?;
+            (serde_json::from_slice(sources).map_err(|error| model_error("reading its sources", &error))?, body)
+        }
+    };
+    let engine = postcard::from_bytes(body).map_err(|error| model_error("reading it", &error))?;
+    Ok(ModelFile { engine, sources })
+}
+
+fn line_of(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = bytes.iter().position(|byte| *byte == b'\n')?;
+    Some((bytes.get(..end)?, bytes.get(end + 1..)?))
 }
 
 /// The model of a workload out of the state of a forecaster that does not run, as a file.
@@ -51,7 +83,7 @@ pub fn export(
     match SnapshotFolder::new(state_dir.to_owned(), fingerprint(config)?).read() {
         Found::State(state) => {
             let engine = state.engine(workload).ok_or_else(|| refused(format!("no workload `{workload}`")))?;
-            encode(&engine, from)
+            encode(&engine, from, None)
         }
         Found::Nothing => Err(refused("no forecaster has kept its state here".to_owned())),
         Found::Refused(reason) => Err(refused(reason)),
@@ -72,7 +104,10 @@ pub(crate) fn read_folder(folder: &Path, wanted: &EngineConfig) -> Result<BTreeM
             continue;
         }
         let bytes = std::fs::read(&path).map_err(|error| refused(format!("{workload}: {error}")))?;
-        let engine = decode(&bytes).map_err(|error| refused(format!("{workload}: {error}")))?;
+        let ModelFile { engine, sources } = decode(&bytes).map_err(|error| refused(format!("{workload}: {error}")))?;
+        if let Some(sources) = sources {
+            tracing::info!(workload, %sources, "a model that was learned elsewhere");
+        }
         let of = |config: &EngineConfig| (config.step_us, config.horizon_steps, config.levels.clone());
         if of(engine.config()) != of(wanted) {
             return Err(refused(format!("{workload}: its step, horizon or levels are not those of this forecaster")));
@@ -82,7 +117,7 @@ pub(crate) fn read_folder(folder: &Path, wanted: &EngineConfig) -> Result<BTreeM
     Ok(models)
 }
 
-fn model_error(doing: &str, error: &postcard::Error) -> ForecasterError {
+fn model_error(doing: &str, error: &impl std::fmt::Display) -> ForecasterError {
     ForecasterError::Config(format!("a model file, {doing}: {error}"))
 }
 
@@ -122,7 +157,7 @@ mod tests {
         let mut home = learners(&config());
         handle(&mut home, Vec::new(), window_records(&rows, 1), 0);
         let folder = tempfile::tempdir().expect("a folder");
-        let bytes = encode(&home.state().engine("shop").expect("known"), "home").expect("writes");
+        let bytes = encode(&home.state().engine("shop").expect("known"), "home", None).expect("writes");
         std::fs::write(folder.path().join("shop.model"), &bytes).expect("writes");
         let settings = config();
         let engine = Engine::try_new(settings.engine().expect("legal")).expect("legal");
@@ -147,5 +182,25 @@ mod tests {
         let error = read_folder(folder.path(), &other.engine().expect("legal")).expect_err("another horizon");
         assert!(error.to_string().contains("shop") && error.to_string().contains("horizon"), "{error}");
         assert!(decode(&bytes[..bytes.len() - 1]).is_err() && decode(b"nonsense\n").is_err());
+    }
+
+    #[test]
+    fn a_model_file_names_the_versions_of_tables_and_older_files_are_read() {
+        let engine = Engine::try_new(config().engine().expect("legal")).expect("legal");
+        let sources = Sources {
+            table_versions: BTreeMap::from([("windows".to_owned(), 12), ("signals".to_owned(), 5)]),
+            feature: "requests_per_s".to_owned(),
+            workloads: vec!["shop".to_owned()],
+            step: headroom_proto::Span::from_mins(5),
+            code_version: "0.1.0".to_owned(),
+        };
+        let file = decode(&encode(&engine, "home", Some(&sources)).expect("writes")).expect("reads");
+        assert_eq!(file.sources, Some(sources.clone()));
+        assert_eq!(sources.to_string(), "requests_per_s by 5m from signals@5 and windows@12, headroom 0.1.0");
+        let body = postcard::to_stdvec(&engine.artefact("home")).expect("writes");
+        let older = [format!("headroom-model 1 {}\n", sha256(&body)).into_bytes(), body.clone()].concat();
+        assert_eq!(decode(&older).expect("reads").sources, None);
+        let newer = [format!("headroom-model 3 {}\n", sha256(&body)).into_bytes(), body].concat();
+        assert!(decode(&newer).expect_err("of another program").to_string().contains("version 3"));
     }
 }

@@ -3,16 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use anyhow::Context;
-use arrow::array::{
-    Array, ArrayRef, AsArray, Float64Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
-};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Float64Type, Int64Type};
+use arrow::array::{ArrayRef, Float64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
 use headroom_forecaster::backtest::ModelScores;
-use headroom_ingest_lake::{Commit, Lake, QueryLimits, Table};
-use headroom_proto::schema::timestamp;
-use headroom_proto::v1::{Signal, SignalKind, SignalStatus};
+use headroom_ingest_lake::{Commit, Lake, Table};
+use headroom_proto::v1::Signal;
 use headroom_proto::{Clock, EventTime, WorkloadId};
 
 use super::BacktestArgs;
@@ -22,106 +16,62 @@ use super::series::{self, Series};
 use super::study::Study;
 use crate::cli::UserError;
 use crate::lake_command::told;
+use crate::pinned::{LoadsOf, Pinned, ask, name_and_version, numbers, quoted, signals_table, texts, times};
 
-async fn ask(lake: &Lake, sql: &str) -> anyhow::Result<Vec<RecordBatch>> {
-    let limits = QueryLimits { rows: None, ..QueryLimits::default() };
-    let rows = lake.query(sql, &limits).await.map_err(told)?;
-    rows.collect().await.map_err(told)
+/// What a table of the lake holds for a backtest.
+pub(super) struct History {
+    pub(super) series: Vec<Series>,
+    /// None when they are to come from a file.
+    pub(super) signals: Option<Vec<Signal>>,
+    /// The versions of the tables that were read.
+    pub(super) versions: BTreeMap<String, u64>,
 }
 
-fn texts(batch: &RecordBatch, name: &str) -> anyhow::Result<StringArray> {
-    let found = batch.column_by_name(name).with_context(|| format!("no column {name}"))?;
-    Ok(cast(found, &DataType::Utf8)?.as_string::<i32>().clone())
+/// The loads in a table, `windows`, or in a version of it, `windows@12`, with the signals in theirs.
+pub(super) async fn history(lake: &Lake, table: &str, args: &BacktestArgs) -> anyhow::Result<History> {
+    let refused = |problem: String| UserError::new(format!("--table {table}: {problem}"));
+    let (name, version) = name_and_version(table).map_err(refused)?;
+    let mut pinned = Pinned::new(lake);
+    let series = if name == Table::Windows.name() {
+        if args.time_column != "window_start" || args.workload_column.as_deref() != Some("workload") {
+            return Err(refused(
+                "it is read by window_start and workload: leave --time-column and --workload-column out".to_owned(),
+            ));
+        }
+        let of = LoadsOf { feature: &args.value_column, step: args.step, workloads: &[] };
+        let loads = pinned.loads(table.parse().map_err(refused)?, of).await?;
+        series::of_windows(table, &loads)?
+    } else {
+        series(lake, (name, version), args).await?
+    };
+    let signals = match signals_table(args.signals.as_deref())? {
+        Some(told) => Some(pinned.signals(told.must_be(Table::Signals, "--signals")?).await?),
+        None => None,
+    };
+    Ok(History { series, signals, versions: pinned.versions() })
 }
 
-fn times(batch: &RecordBatch, name: &str) -> anyhow::Result<Int64Array> {
-    let found = batch.column_by_name(name).with_context(|| format!("no column {name}"))?;
-    Ok(cast(&cast(found, &timestamp())?, &DataType::Int64)?.as_primitive::<Int64Type>().clone())
-}
-
-fn numbers(batch: &RecordBatch, name: &str) -> anyhow::Result<Float64Array> {
-    let found = batch.column_by_name(name).with_context(|| format!("no column {name}"))?;
-    Ok(cast(found, &DataType::Float64)?.as_primitive::<Float64Type>().clone())
-}
-
-/// The loads in a table, `windows`, or in a version of it, `windows@12`; of windows those of the step's length, the newest
-/// revision of each.
-pub(super) async fn series(lake: &Lake, table: &str, args: &BacktestArgs) -> anyhow::Result<Vec<Series>> {
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
+/// The loads in any table, by the columns that are named.
+async fn series(
+    lake: &Lake,
+    (table, version): (&str, Option<u64>),
+    args: &BacktestArgs,
+) -> anyhow::Result<Vec<Series>> {
     let (time, value) = (quoted(&args.time_column), quoted(&args.value_column));
     let workload = args.workload_column.as_deref().map_or("'load'".to_owned(), quoted);
-    let size_s = args.step.micros() / 1_000_000;
-    let (name, version) = match table.split_once('@') {
-        Some((name, version)) => {
-            let number: u64 = version.parse().map_err(|_| {
-                UserError::new(format!(
-                    "--table {table}: `{version}` is no version: write a number, such as windows@12"
-                ))
-            })?;
-            (name, format!(" VERSION AS OF {number}"))
-        }
-        None => (table, String::new()),
-    };
-    let newest = if name == Table::Windows.name() {
-        format!("WHERE window_size_s = {size_s} ORDER BY revision")
-    } else {
-        String::new()
-    };
-    let sql = format!(
-        "SELECT {workload} AS workload, {time} AS at, {value} AS value FROM {}{version} {newest}",
-        quoted(name)
-    );
-    let mut samples: BTreeMap<(String, i64), f64> = BTreeMap::new();
+    let version = version.map(|number| format!(" VERSION AS OF {number}")).unwrap_or_default();
+    let sql = format!("SELECT {workload} AS workload, {time} AS at, {value} AS value FROM {}{version}", quoted(table));
+    let mut samples: Vec<anyhow::Result<(WorkloadId, EventTime, f64)>> = Vec::new();
     for batch in ask(lake, &sql).await? {
         let (names, at, values) = (texts(&batch, "workload")?, times(&batch, "at")?, numbers(&batch, "value")?);
         for ((name, at), value) in names.iter().zip(at.iter()).zip(values.iter()) {
             if let (Some(name), Some(at), Some(value)) = (name, at, value) {
-                samples.insert((name.to_owned(), at), value);
+                let id = WorkloadId::try_new(name).map_err(|error| UserError::new(format!("{table}: {error}")));
+                samples.push(id.map(|id| (id, EventTime::from_micros(at), value)));
             }
         }
     }
-    let samples = samples.into_iter().map(|((name, at), value)| {
-        let workload = WorkloadId::try_new(&name).map_err(|error| UserError::new(format!("{table}: {error}")))?;
-        Ok((workload, EventTime::from_micros(at), value))
-    });
-    series::regular_of(table, samples, args.step)
-}
-
-/// Every revision of every signal in the lake.
-pub(super) async fn signals(lake: &Lake) -> anyhow::Result<Vec<Signal>> {
-    let sql = "SELECT *, array_to_string(workloads, '|') AS selectors FROM signals ORDER BY revision";
-    let mut signals = Vec::new();
-    for batch in ask(lake, sql).await? {
-        let word = |name: &str, row: usize| -> anyhow::Result<String> {
-            let column = texts(&batch, name)?;
-            Ok(if column.is_null(row) { String::new() } else { column.value(row).to_owned() })
-        };
-        let time = |name: &str, row: usize| Ok::<_, anyhow::Error>(times(&batch, name)?.value(row));
-        let weights = numbers(&batch, "weight")?;
-        let revisions = numbers(&batch, "revision")?;
-        for row in 0..batch.num_rows() {
-            let kind = format!("SIGNAL_KIND_{}", word("kind", row)?.to_uppercase());
-            let status = format!("SIGNAL_STATUS_{}", word("status", row)?.to_uppercase());
-            let selectors = word("selectors", row)?;
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a revision is a small count")]
-            let revision = revisions.value(row) as u64;
-            signals.push(Signal {
-                signal_id: word("signal_id", row)?,
-                revision,
-                kind: SignalKind::from_str_name(&kind).unwrap_or(SignalKind::Other).into(),
-                status: SignalStatus::from_str_name(&status).unwrap_or(SignalStatus::Announced).into(),
-                starts_at_us: time("starts_at", row)?,
-                ends_at_us: time("ends_at", row)?,
-                announced_at_us: time("announced_at", row)?,
-                name: word("name", row)?,
-                channel: word("channel", row)?,
-                weight: weights.value(row),
-                workloads: selectors.split('|').filter(|one| !one.is_empty()).map(str::to_owned).collect(),
-                ..Signal::default()
-            });
-        }
-    }
-    Ok(signals)
+    series::regular_of(table, samples.into_iter(), args.step)
 }
 
 /// One row of the table.
@@ -196,7 +146,7 @@ fn rows(study: &Study, step_us: i64) -> Vec<Row> {
 #[cfg(test)]
 mod tests {
     use arrow::array::{BooleanArray, Date32Array, Int32Array};
-    use arrow::datatypes::{Field, Schema};
+    use arrow::datatypes::{DataType, Field, Schema};
     use clap::Parser;
 
     use super::*;
@@ -248,32 +198,29 @@ mod tests {
         };
         let read = |table: String| {
             let lake = &lake;
-            async move { series(lake, &table, &args(&table)).await.expect("reads") }
+            async move { history(lake, &table, &args(&table)).await.expect("reads").series.remove(0) }
         };
         let before = read("windows".to_owned()).await;
         // What came later: a day more, and corrections of all that was.
         let corrected: Vec<f64> = days(11).into_iter().map(|value| 3.0 * value).collect();
         lake.append(Table::Windows, vec![windows(1, &corrected)], Commit::default()).await.expect("commits");
         let (pinned, newest) = (read(format!("windows@{version}")).await, read("windows".to_owned()).await);
-        assert_eq!((pinned[0].loads.len(), newest[0].loads.len()), (240, 264));
+        assert_eq!((pinned.loads.len(), newest.loads.len()), (240, 264));
+        assert_eq!(newest.loads[0], 3.0 * pinned.loads[0], "what is scored by has the corrections");
         let forecasts = |of: &Series| {
-            let series = headroom_forecaster::backtest::Series {
-                start_us: of.start.micros(),
-                step_us: of.step.micros(),
-                values: &of.loads,
-            };
             let (mut made, config) =
                 (Vec::new(), headroom_models::EngineConfig { horizon_steps: 6, ..Default::default() });
             let observer = |at: i64, set: Result<&headroom_models::ForecastSet, &headroom_models::Abstention>| {
                 made.extend(set.ok().map(|set| (at, set.clone())));
             };
-            headroom_forecaster::backtest::rolling(series, &[], &config, 0, None, observer).expect("runs");
-            made
+            let scores = headroom_forecaster::backtest::rolling(of.regular(), &[], &config, 0, None, observer);
+            (made, scores.expect("runs")[0].wape)
         };
-        let (first, again, other) = (forecasts(&before[0]), forecasts(&pinned[0]), forecasts(&newest[0]));
-        assert!(!first.is_empty() && first == again, "a forecast moved with the table's future");
-        assert_ne!(first.first(), other.first());
-        let refused = series(&lake, "windows@new", &args("windows@new")).await.expect_err("no number");
+        let (first, again, other) = (forecasts(&before), forecasts(&pinned), forecasts(&newest));
+        assert!(!first.0.is_empty() && first == again, "a forecast moved with the table's future");
+        assert!(first.0 == other.0, "a forecast moved with corrections that were told later");
+        assert_ne!(first.1, other.1, "but is scored by them");
+        let refused = history(&lake, "windows@new", &args("windows@new")).await.err().expect("no number");
         assert!(refused.to_string().contains("windows@12"), "{refused}");
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use headroom_forecaster::backtest as rolling;
+use headroom_forecaster::frames::{Loads, Told};
 use headroom_ingest::collect::trace::{Entry, TraceColumns, TraceReader};
 use headroom_proto::{EventTime, Span, WorkloadId};
 
@@ -22,12 +23,19 @@ pub(crate) struct Series {
     pub(crate) step: Span,
     /// The mean of the samples in each step; NaN where there are none.
     pub(crate) loads: Vec<f64>,
+    /// What a forecaster was told of each step when it ended, where corrections came later.
+    pub(crate) told: Option<Vec<f64>>,
 }
 
 impl Series {
     /// As the forecaster takes it.
     pub(crate) fn regular(&self) -> rolling::Series<'_> {
-        rolling::Series { start_us: self.start.micros(), step_us: self.step.micros(), values: &self.loads }
+        rolling::Series {
+            start_us: self.start.micros(),
+            step_us: self.step.micros(),
+            values: self.told.as_ref().unwrap_or(&self.loads),
+            actuals: &self.loads,
+        }
     }
 
     /// Start of the step of that index.
@@ -103,6 +111,32 @@ pub(crate) fn regular_of(
     all_regular(source, workloads, step)
 }
 
+/// The same of the windows of a table: their newest revisions are what came, and the first are what was told.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn of_windows(source: &str, loads: &Loads) -> anyhow::Result<Vec<Series>> {
+    let newest = loads.samples(Told::Newest)?.map(|(name, start_us, value)| {
+        let workload = WorkloadId::try_new(name).map_err(|error| UserError::new(format!("{source}: {error}")))?;
+        Ok((workload, EventTime::from_micros(start_us), value))
+    });
+    let mut all = regular_of(source, newest, loads.step())?;
+    let mut told: BTreeMap<&str, Vec<(i64, f64)>> = BTreeMap::new();
+    for (name, start_us, value) in loads.samples(Told::First)? {
+        told.entry(name).or_default().push((start_us, value));
+    }
+    for series in &mut all {
+        let mut values = vec![f64::NAN; series.loads.len()];
+        for (start_us, value) in told.get(series.workload.as_str()).into_iter().flatten() {
+            if let Some(place) = values.get_mut(series.index_from(EventTime::from_micros(*start_us))) {
+                *place = *value;
+            }
+        }
+        series.told = Some(values);
+    }
+    Ok(all)
+}
+
 fn all_regular(source: &str, workloads: BTreeMap<WorkloadId, Steps>, step: Span) -> anyhow::Result<Vec<Series>> {
     if workloads.is_empty() {
         return Err(UserError::new(format!("{source}: no row has a value: there is nothing to learn from")));
@@ -132,7 +166,7 @@ fn regular(workload: WorkloadId, steps: &Steps, step: Span) -> anyhow::Result<Se
     let loads = (first..=last)
         .map(|index| steps.get(&index).map_or(f64::NAN, |(sum, count)| sum / f64::from(*count)))
         .collect();
-    Ok(Series { workload, start, step, loads })
+    Ok(Series { workload, start, step, loads, told: None })
 }
 
 /// The median distance between steps that have samples, in steps.

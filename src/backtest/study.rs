@@ -212,7 +212,8 @@ impl<'a> Plan<'a> {
         events: &[KnownEvent],
         origins: Option<&BTreeSet<i64>>,
     ) -> u64 {
-        let loads: Vec<u64> = self.series.loads.iter().map(|load| load.to_bits()).collect();
+        let all = self.series.loads.iter().chain(self.series.told.iter().flatten());
+        let loads: Vec<u64> = all.map(|load| load.to_bits()).collect();
         let asked = (args.forecasts.is_some(), origins, self.scored_from, self.series.start);
         results::hash(&format!("{engine:?} {:?} {asked:?} {events:?} {loads:?}", self.planner))
     }

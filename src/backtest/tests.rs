@@ -260,14 +260,16 @@ async fn the_lake_gives_the_history_and_keeps_the_scores() {
     lake.append(headroom_ingest_lake::Table::Windows, vec![batch], commit).await.expect("appends");
     let words = ["backtest", "--table", "windows", "--data-dir", &place, "--step", "1h"];
     let parsed = Command::try_parse_from(words).expect("legal").args;
-    let (series, signals) = inputs(&parsed, Some(&lake)).await.expect("reads");
+    let Inputs { series, signals, versions } = inputs(&parsed, Some(&lake)).await.expect("reads");
     let file = series::read(
         &folder.path().join("load.csv"),
         &args(folder.path(), &[]).columns().expect("legal"),
         Span::from_hours(1),
     );
     assert_eq!(series[0].loads, file.expect("reads")[0].loads);
+    assert!(series[0].told.iter().flatten().all(|first| *first == 0.0), "a forecast sees what was first told");
     assert_eq!((series.len(), series[0].workload.as_str(), signals.len()), (1, "shop", 0));
+    assert_eq!(versions.keys().map(String::as_str).collect::<Vec<_>>(), ["windows"], "signals were never written");
 }
 
 /// The history as rows of the windows table: each hour in two revisions, of which the second is right.

@@ -84,7 +84,7 @@ fn measure(args: &GroupsArgs) -> anyhow::Result<()> {
         let from = args.score_from.unwrap_or(one.start + args.step.times(two_thirds));
         let members: Vec<backtest::Series<'_>> = group
             .iter()
-            .map(|of| backtest::Series { start_us: of.start.micros(), step_us: of.step.micros(), values: &of.loads })
+            .map(|of| backtest::Series::uncorrected(of.start.micros(), of.step.micros(), &of.loads))
             .collect();
         let events = backtest::events_for(&signals, &one.workload);
         let scores = backtest::groups(&members, &events, &config, from.micros())

@@ -65,7 +65,7 @@ fn measure(args: &OutlookArgs) -> anyhow::Result<()> {
     };
     let half = i64::try_from(read.loads.len() / 2)?;
     let from = args.score_from.unwrap_or(read.start + args.step.times(half));
-    let series = backtest::Series { start_us: read.start.micros(), step_us: args.step.micros(), values: &read.loads };
+    let series = backtest::Series::uncorrected(read.start.micros(), args.step.micros(), &read.loads);
     let scores = backtest::outlook(series, &events, &config, args.every, from.micros())
         .map_err(|error| UserError::new(error.to_string()))?;
     answer("| hours ahead | hours scored | forecast by | wQL | WAPE | within 80 % | within 95 % |");

@@ -136,7 +136,7 @@ mod tests {
         let part = |step: i64| 0.4 + 0.15 * ((step * 7919 % 101) as f64 / 50.0 - 1.0);
         let one: Vec<f64> = (0..steps).map(|step| whole(step) * part(step)).collect();
         let other: Vec<f64> = (0..steps).map(|step| whole(step) * (1.0 - part(step))).collect();
-        let series = [&one, &other].map(|values| Series { start_us: 0, step_us: HOUR_US, values });
+        let series = [&one, &other].map(|values| Series::uncorrected(0, HOUR_US, values));
         let config = EngineConfig { horizon_steps: 12, ..EngineConfig::default() };
         let scores = groups(&series, &[], &config, 16 * 24 * HOUR_US).expect("runs");
         assert!(scores.members.steps > 2_000, "{scores:?}");

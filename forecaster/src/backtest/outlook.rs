@@ -115,7 +115,7 @@ mod tests {
             (200.0 + 80.0 * turn(96).sin() + 40.0 * turn(7 * 96).sin()) * noise
         };
         let values: Vec<f64> = (0..steps).map(value).collect();
-        let series = Series { start_us: 0, step_us: HOUR_US / 4, values: &values };
+        let series = Series::uncorrected(0, HOUR_US / 4, &values);
         let config = EngineConfig { horizon_steps: 96, ..EngineConfig::default() };
         let scores = outlook(series, &[], &config, 24, 21 * 24 * HOUR_US).expect("runs");
         let counted: Vec<u64> = scores.iter().map(|score| score.outlook.steps).collect();

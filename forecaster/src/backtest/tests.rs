@@ -41,7 +41,7 @@ fn values(days: i64, sales: &[KnownEvent]) -> Vec<f64> {
 fn every_origin_is_seen_and_every_model_is_scored() {
     let sales: Vec<KnownEvent> = (0..28).step_by(2).map(sale).collect();
     let values = values(28, &sales);
-    let series = Series { start_us: 0, step_us: HOUR_US, values: &values };
+    let series = Series::uncorrected(0, HOUR_US, &values);
     let mut origins = Vec::new();
     let mut forecasts = 0;
     let scores = rolling(series, &sales, &config(), 20 * DAY_US, None, |origin_us, forecast| {
@@ -79,7 +79,7 @@ fn every_origin_is_seen_and_every_model_is_scored() {
 #[test]
 fn what_cannot_be_run_is_refused_and_a_short_history_has_no_scores() {
     let values = values(3, &[]);
-    let series = Series { start_us: 0, step_us: HOUR_US, values: &values };
+    let series = Series::uncorrected(0, HOUR_US, &values);
     let odd = Series { start_us: 1, ..series };
     assert!(rolling(odd, &[], &config(), 0, None, |_, _| ()).is_err());
     let illegal = EngineConfig { levels: Vec::new(), ..config() };
@@ -97,7 +97,7 @@ fn several_workloads_share_trees_as_they_do_when_they_run() {
     let other: Vec<f64> = values(20, &[]).iter().map(|value| 7.0 * value).collect();
     let config = EngineConfig { step_us: HOUR_US, ..config() };
     let names = ["one", "other"].map(|name| WorkloadId::try_new(name).expect("legal"));
-    let series = [&one, &other].map(|values| Series { start_us: 0, step_us: HOUR_US, values });
+    let series = [&one, &other].map(|values| Series::uncorrected(0, HOUR_US, values));
     let told = [sales.as_slice(), &[]];
     let all: Vec<_> = names.iter().zip(series).zip(told).map(|((name, series), told)| (name, series, told)).collect();
     let trees = shared_trees(&all, &config).expect("legal");
