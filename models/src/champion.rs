@@ -61,6 +61,8 @@ pub(crate) struct Track {
     /// Absolute error and actual, summed by hour, newest last.
     losses: VecDeque<(f32, f32)>,
     pub(crate) recent: Recent,
+    /// Of who bets on it as a challenger.
+    pub(crate) wealth: f64,
 }
 
 /// A path of a track: medians on the log scale, their steps' flags, and quantiles.
@@ -86,6 +88,7 @@ impl Track {
             hour_us: 0,
             losses: VecDeque::new(),
             recent: Recent::default(),
+            wealth: 1.0,
         }
     }
 

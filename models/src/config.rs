@@ -23,7 +23,8 @@ pub struct EngineConfig {
     /// A model is fitted anew, and its forecasts are suspect, when the last day's loss is this many times that of the
     /// two weeks before; a simple trigger without an error bound.
     pub accuracy_factor: f64,
-    /// A challenger replaces the champion when its loss over the last week is below this share of the champion's.
+    /// A challenger replaces the champion when there is evidence that its loss is below this share of the champion's: when
+    /// bets on its daily losses have paid 365 to one.
     pub promote_below: f64,
 }
 

@@ -14,6 +14,7 @@ use crate::{EngineConfig, History, KnownEvent, ModelError};
 mod lift;
 mod moved;
 mod pooled;
+mod promotion;
 mod refit;
 mod sharing;
 #[cfg(test)]

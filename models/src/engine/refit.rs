@@ -1,12 +1,10 @@
-//! Fitting anew, when models are old or off, and who is served.
+//! Fitting anew, when models are old or off.
 
 use super::{Engine, HOUR_US, ModelCard, Note};
 use crate::champion::Track;
 use crate::ensemble::Shares;
 use crate::family::{Family, Training};
 
-/// Challengers are compared with the champion over this many hours.
-const PROMOTE_HOURS: usize = 24 * 7;
 /// A fit that failed is tried again after this long.
 const RETRY_US: i64 = HOUR_US;
 /// Mean log surprise of outcomes that calls for a new fit: half as much again.
@@ -77,29 +75,6 @@ impl Engine {
         if surprised {
             self.surprise = 0.0;
         }
-    }
-
-    /// A challenger whose loss over the last week is clearly below the champion's takes its place. The ensemble gives its
-    /// members more weight instead.
-    pub(super) fn promote(&mut self, notes: &mut Vec<Note>) {
-        let Some(champion) = self.tracks.first().filter(|_| !self.is_fixed) else { return };
-        let Some(to_beat) = champion.loss(0, PROMOTE_HOURS) else { return };
-        let beaten =
-            |track: &Track| track.loss(0, PROMOTE_HOURS).filter(|loss| *loss < self.config.promote_below * to_beat);
-        let gives_weight = champion.family == Family::Ensemble;
-        let best = self
-            .tracks
-            .iter()
-            .enumerate()
-            .skip(1)
-            .filter(|(_, track)| !(gives_weight && track.family.prior().is_some()))
-            .filter_map(|(place, track)| Some((place, beaten(track)?)))
-            .min_by(|a, b| a.1.total_cmp(&b.1));
-        let Some((place, loss)) = best else { return };
-        let from = champion.version.clone();
-        self.tracks.swap(0, place);
-        let reason = format!("loss {loss:.3} against {to_beat:.3} over the last {PROMOTE_HOURS} hours");
-        notes.push(Note::Promoted { from, to: self.champion().to_owned(), reason });
     }
 }
 
