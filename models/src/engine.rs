@@ -175,10 +175,11 @@ impl Engine {
     /// When a setting is out of range.
     pub fn try_new(config: EngineConfig) -> Result<Self, ModelError> {
         config.check()?;
+        let families = Family::ALL.iter().filter(|family| config.with_benchmark || !family.is_benchmark());
         Ok(Self {
             history: History::new(config.step_us, config.history_steps),
             book: EventBook::default(),
-            tracks: Family::ALL.iter().map(|family| Track::new(*family, &config)).collect(),
+            tracks: families.map(|family| Track::new(*family, &config)).collect(),
             blend: Blend::default(),
             last: None,
             is_fixed: false,
@@ -196,7 +197,7 @@ impl Engine {
     /// # Errors
     /// When a setting is out of range.
     pub fn of_family(config: EngineConfig, family: Family) -> Result<Self, ModelError> {
-        let mut engine = Self::try_new(config)?;
+        let mut engine = Self::try_new(EngineConfig { with_benchmark: config.with_benchmark || family.is_benchmark(), ..config })?;
         let rests_on: &[Family] = match family {
             Family::Ensemble => &Family::ALL,
             Family::Boosted => &[Family::RidgeEvents, Family::RidgeLong],

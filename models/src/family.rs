@@ -88,6 +88,11 @@ impl Family {
         }
     }
 
+    /// Is it scored beside the others, and never served?
+    pub(crate) fn is_benchmark(self) -> bool {
+        self == Self::AugursMstlEts
+    }
+
     /// Is it fitted anew as soon as the forecasts are off?
     pub(crate) fn follows_load(self) -> bool {
         matches!(self, Self::RidgeEvents | Self::Ensemble)
@@ -105,8 +110,8 @@ impl Family {
     /// How old a model may be: the short ridge follows the load, the others take a day.
     pub(crate) fn refit_after_us(self, configured_us: i64) -> i64 {
         match self {
-            Self::Ensemble | Self::RidgeEvents | Self::AugursMstlEts => configured_us,
-            Self::SeasonalNaive | Self::RidgeLong | Self::Boosted => configured_us.max(DAY_US),
+            Self::Ensemble | Self::RidgeEvents => configured_us,
+            Self::SeasonalNaive | Self::RidgeLong | Self::Boosted | Self::AugursMstlEts => configured_us.max(DAY_US),
         }
     }
 

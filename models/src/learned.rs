@@ -104,7 +104,7 @@ impl Learned {
     /// The path; empty without trees.
     pub(crate) fn predict(&self, history: &History, events: &[&KnownEvent], steps: usize) -> Centres {
         let Some(trees) = self.trees() else { return Centres::default() };
-        trees.centres(&Frame::new(history, events, &self.base.short, self.base.long.as_ref(), steps), steps)
+        trees.centres(&Frame::new(history, events, &self.base.short, self.base.long.as_ref()), steps)
     }
 
     /// The trees and the ridges they stand on, without the rows they were grown from; borrowed trees become its own,

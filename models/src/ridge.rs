@@ -138,13 +138,8 @@ impl Ridge {
         (seasonal, dot_single(row, &self.response))
     }
 
-    /// Where events act, for [`Ridge::response_at`].
-    pub(crate) fn acting(&self, events: &[&KnownEvent]) -> Vec<Acting> {
-        self.columns.acting(events)
-    }
-
     /// What these events do to a step, on the log scale.
-    pub(crate) fn response_at(&self, events: &[Acting], start_us: i64, step_us: i64) -> f64 {
+    fn response_at(&self, events: &[Acting], start_us: i64, step_us: i64) -> f64 {
         let mut row = vec![0.0; self.columns.len()];
         EventColumns::row(events, start_us, step_us, &mut row);
         dot_single(&row, &self.response)
@@ -155,51 +150,53 @@ impl Ridge {
         self.seasonal.is_yearly()
     }
 
-    /// The forecast behind the end of a history, in its parts.
-    pub(crate) fn path(&self, history: &History, events: &[&KnownEvent], steps: usize) -> Path {
+    /// Where a forecast behind the end of a history starts from.
+    pub(crate) fn standing(&self, history: &History, events: &[&KnownEvent]) -> Standing<'_> {
         let step_us = history.step_us();
         let events = self.columns.acting(events);
         let mut row = Vec::new();
+        let mut rest_of = |log: f64, start_us: i64, length_us: i64| {
+            let (seasonal, response) = self.structure(&events, start_us, length_us, &mut row);
+            log - seasonal - response
+        };
         let day = usize::try_from(DAY_US / step_us).unwrap_or(1).max(LEVEL_STEPS);
-        let deviations: Vec<f64> = history
-            .last(day)
-            .filter_map(|(at_us, value)| {
-                let (seasonal, response) = self.structure(&events, at_us, step_us, &mut row);
-                Some(log(value?) - seasonal - response)
-            })
-            .collect();
-        let recent: Vec<f64> = deviations.iter().rev().take(3).copied().collect();
-        let level = median(deviations);
+        let coarse = coarse_rows(history.last(day), step_us);
+        let level = median(coarse.iter().map(|row| rest_of(row.sum / row.count, row.middle_us(step_us), step_us)).collect());
+        let known = history.last(day).rev().filter_map(|(at_us, value)| Some((at_us, log(value?))));
+        let recent: Vec<f64> = known.take(3).map(|(at_us, log)| rest_of(log, at_us, step_us)).collect();
         #[expect(clippy::cast_precision_loss, reason = "three values")]
         let now = if recent.is_empty() { level } else { recent.iter().sum::<f64>() / recent.len() as f64 };
         #[expect(clippy::cast_precision_loss, reason = "hours of a step")]
         let left = DEVIATION_LEFT_PER_HOUR.powf(step_us as f64 / 3.6e9);
-        let mut deviation = now - level;
-        let parts = (0..).take(steps).map(|k| {
-            deviation *= left;
-            let at_us = history.end_us() + k * step_us;
-            let (seasonal, response) = self.structure(&events, at_us, step_us, &mut row);
-            (level + deviation + seasonal, response)
-        });
-        Path { parts: parts.collect() }
+        Standing { ridge: self, events, end_us: history.end_us(), step_us, level, deviation: now - level, left }
     }
 }
 
-/// A forecast on the log scale: for each step what it is without events, and what they do.
+/// A ridge at the end of a history.
 #[derive(Clone, Debug)]
-pub(crate) struct Path {
-    parts: Vec<(f64, f64)>,
+pub(crate) struct Standing<'a> {
+    ridge: &'a Ridge,
+    events: Vec<Acting>,
+    end_us: i64,
+    step_us: i64,
+    level: f64,
+    deviation: f64,
+    /// What is left of the deviation after a step.
+    left: f64,
 }
 
-impl Path {
-    /// A step's value without events; 0 beyond the path.
-    pub(crate) fn without_events(&self, step: usize) -> f64 {
-        self.parts.get(step).map_or(0.0, |(without, _)| *without)
+impl Standing<'_> {
+    /// A step on the log scale: what it is without events, and what they do.
+    pub(crate) fn at(&self, step: usize, row: &mut Vec<f64>) -> (f64, f64) {
+        let steps = i32::try_from(step).unwrap_or(i32::MAX);
+        let at_us = self.end_us + self.step_us * i64::from(steps);
+        let (seasonal, response) = self.ridge.structure(&self.events, at_us, self.step_us, row);
+        (self.level + self.deviation * self.left.powi(steps.saturating_add(1)) + seasonal, response)
     }
 
-    /// A step's value; 0 beyond the path.
-    pub(crate) fn full(&self, step: usize) -> f64 {
-        self.parts.get(step).map_or(0.0, |(without, response)| without + response)
+    /// What events do to a step that starts at this time, on the log scale.
+    pub(crate) fn response_at(&self, start_us: i64) -> f64 {
+        self.ridge.response_at(&self.events, start_us, self.step_us)
     }
 }
 
@@ -209,8 +206,8 @@ impl Model for Ridge {
     }
 
     fn predict(&self, history: &History, events: &[&KnownEvent], steps: usize) -> Vec<f64> {
-        let path = self.path(history, events, steps);
-        path.parts.iter().map(|(without, response)| without + response).collect()
+        let (standing, mut row) = (self.standing(history, events), Vec::new());
+        (0..steps).map(|step| standing.at(step, &mut row)).map(|(without, response)| without + response).collect()
     }
 
     fn parameters(&self) -> serde_json::Value {
@@ -250,7 +247,7 @@ impl Rows {
         let (half_life, event_half_life) = memory.half_lives_days((history.end_us() - from_us) as f64 / DAY_US as f64);
         let mut knot = 0;
         for row in coarse_rows(history.last(steps), step_us) {
-            let middle_us = row.start_us + (row.length_us - step_us) / 2;
+            let middle_us = row.middle_us(step_us);
             let position = (middle_us - from_us).max(0) as f64 / DAY_US as f64;
             let [mut low, mut high] = rows.gap(knot);
             while position >= high && knot + 2 < rows.knots.len() {
@@ -400,6 +397,13 @@ struct Coarse {
     /// Of the logs.
     sum: f64,
     count: f64,
+}
+
+impl Coarse {
+    /// Start of a step in its middle.
+    fn middle_us(&self, step_us: i64) -> i64 {
+        self.start_us + (self.length_us - step_us) / 2
+    }
 }
 
 /// Steps shorter than [`ROW_US`] share a row: seasons and responses turn more slowly, and a fit takes a fraction of the time.
