@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::calibration::Group;
 use crate::champion::{MaturedScore, Path, Track, usable};
 use crate::ensemble::{Blend, Part};
-use crate::event::EventBook;
+use crate::event::{EventBook, When};
 use crate::family::Family;
 use crate::score::at_level;
 use crate::{EngineConfig, History, KnownEvent, ModelError};
@@ -293,7 +293,7 @@ impl Engine {
             step_us: self.config.step_us,
             levels: self.config.levels.clone(),
             values: path.values,
-            event_steps: path.event_steps,
+            event_steps: path.when.into_iter().map(|when| when == When::Event).collect(),
             model_version: self.champion().to_owned(),
             signals: signals.into_iter().map(|event| (event.id.clone(), event.revision)).collect(),
             verdict,
@@ -329,21 +329,21 @@ impl Engine {
                 last.push((track.family, made.values.clone()));
             }
             if is_anchor {
-                anchor = Some((made.medians.clone(), made.event_steps.clone()));
+                anchor = Some((made.medians.clone(), made.when.clone()));
             }
             if track.family == served {
                 path = Some(made);
             }
         }
         let ensemble = self.tracks.iter_mut().find(|track| track.family == Family::Ensemble && track.fitted.is_some());
-        if let (Some(ensemble), Some((medians, event_steps))) = (ensemble, anchor) {
+        if let (Some(ensemble), Some((medians, when))) = (ensemble, anchor) {
             let levels = &self.config.levels;
             let now = (origin_us, self.config.step_us);
             if hourly {
-                self.blend.join(now, &parts, &medians, &event_steps, levels.len());
+                self.blend.join(now, &parts, &medians, &when, levels);
             }
-            if let Some(values) = self.blend.over(&medians, &event_steps, now, levels, &ensemble.stretch) {
-                let made = ensemble.take(origin_us, Path { medians, event_steps, values }, &self.config);
+            if let Some(values) = self.blend.over(&medians, &when, now, levels, &ensemble.stretch) {
+                let made = ensemble.take(origin_us, Path { medians, when, values }, &self.config);
                 if self.last.is_some() {
                     last.push((Family::Ensemble, made.values.clone()));
                 }
@@ -375,7 +375,7 @@ impl Engine {
         let recent = self.tracks.first().map(|champion| &champion.recent);
         let rows = values.chunks_exact(levels.len().max(1)).zip(event_steps).zip(0_i64..);
         rows.map(|((row, event), step)| {
-            let group = Group::of(step * self.config.step_us, *event);
+            let group = Group::of(step * self.config.step_us, When::of_flag(*event));
             let loss = recent.and_then(|recent| recent.relative(group)).unwrap_or(f64::NAN);
             loss * at_level(levels, row, 0.5)
         })

@@ -107,11 +107,11 @@ impl Family {
         }
     }
 
-    /// How old a model may be: the short ridge follows the load, the others take a day.
-    pub(crate) fn refit_after_us(self, configured_us: i64) -> i64 {
+    /// How old a model may be: the short ridge follows the load, the others take a day, or three steps.
+    pub(crate) fn refit_after_us(self, configured_us: i64, step_us: i64) -> i64 {
         match self {
             Self::Ensemble | Self::RidgeEvents => configured_us,
-            Self::SeasonalNaive | Self::RidgeLong | Self::Boosted | Self::AugursMstlEts => configured_us.max(DAY_US),
+            Self::SeasonalNaive | Self::RidgeLong | Self::Boosted | Self::AugursMstlEts => configured_us.max(DAY_US).max(3 * step_us),
         }
     }
 

@@ -28,7 +28,7 @@ impl Engine {
             }
             let is_champion = place == 0;
             let age_us = now_us.saturating_sub(track.fitted_at_us);
-            let limit_us = track.family.refit_after_us(self.config.refit_after_us);
+            let limit_us = track.family.refit_after_us(self.config.refit_after_us, self.config.step_us);
             let reason = if track.fitted.is_none() && age_us >= RETRY_US {
                 "first"
             } else if age_us >= limit_us {
