@@ -73,6 +73,12 @@ pub(crate) struct Path {
 }
 
 impl Track {
+    /// Of every family that takes part.
+    pub(crate) fn all(config: &EngineConfig) -> Vec<Self> {
+        let families = Family::ALL.iter().filter(|family| config.with_benchmark || !family.is_benchmark());
+        families.map(|family| Self::new(*family, config)).collect()
+    }
+
     pub(crate) fn new(family: Family, config: &EngineConfig) -> Self {
         // The ensemble's quantiles come from those of the others.
         let levels = if family == Family::Ensemble { &[] } else { config.levels.as_slice() };

@@ -175,11 +175,10 @@ impl Engine {
     /// When a setting is out of range.
     pub fn try_new(config: EngineConfig) -> Result<Self, ModelError> {
         config.check()?;
-        let families = Family::ALL.iter().filter(|family| config.with_benchmark || !family.is_benchmark());
         Ok(Self {
             history: History::new(config.step_us, config.history_steps),
             book: EventBook::default(),
-            tracks: families.map(|family| Track::new(*family, &config)).collect(),
+            tracks: Track::all(&config),
             blend: Blend::default(),
             last: None,
             is_fixed: false,

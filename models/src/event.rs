@@ -1,8 +1,12 @@
 //! Event signals as models see them, and their response kernel.
 
+mod responses;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) use responses::Responses;
 
 const HOUR_US: i64 = 3_600_000_000;
 /// Events of this length or more act over their whole span, in parts of a day; shorter ones around start and end.
@@ -214,14 +218,14 @@ impl EventColumns {
         self.classes.len() * PHASES
     }
 
-    /// What is believed of each column before any event was seen.
-    pub(crate) fn prior(&self) -> Vec<f64> {
+    /// What is believed of each column before any event was seen, by what such events did at other workloads.
+    pub(crate) fn prior(&self, elsewhere: &Responses) -> Vec<f64> {
         self.classes
             .iter()
             .flat_map(|class| {
                 let raises = !class.is_long && matches!(class.kind.as_str(), "campaign" | "launch" | "sale" | "match");
                 let is_whole_kind = class.name.is_empty();
-                PRIOR_LIFT.map(|lift| if raises && is_whole_kind { lift } else { 0.0 })
+                elsewhere.shrink(class, PRIOR_LIFT.map(|lift| if raises && is_whole_kind { lift } else { 0.0 }))
             })
             .collect()
     }

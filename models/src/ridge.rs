@@ -9,7 +9,7 @@
 use nalgebra::{Cholesky, DMatrix, DVector};
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Acting, EventColumns, KnownEvent};
+use crate::event::{Acting, EventColumns, KnownEvent, Responses};
 use crate::family::Model;
 use crate::scales::{log, median};
 use crate::season::Season;
@@ -105,7 +105,13 @@ struct NormalEquations {
 }
 
 impl Ridge {
-    pub(crate) fn fit(history: &History, events: &[&KnownEvent], memory: Memory) -> Result<Self, ModelError> {
+    /// Fits to a history with these events, of which `elsewhere` tells what they do at other workloads.
+    pub(crate) fn fit(
+        history: &History,
+        events: &[&KnownEvent],
+        memory: Memory,
+        elsewhere: &Responses,
+    ) -> Result<Self, ModelError> {
         let from_us = history.start_us().max(history.end_us().saturating_sub(memory.reach_us()));
         let seasonal = Season::of(history.end_us() - from_us, history.step_us());
         let events: Vec<_> = events.iter().copied().filter(|event| event.acts(from_us, i64::MAX)).collect();
@@ -115,7 +121,7 @@ impl Ridge {
             let problem = format!("{} steps with values are too few", rows.targets.len());
             return Err(ModelError::Fit { family: memory.family(), problem });
         }
-        let coefficients = rows.solve(history, &columns, seasonal.width(), memory)?;
+        let coefficients = rows.solve(history, &columns.prior(elsewhere), seasonal.width(), memory)?;
         let knots = rows.knots.len();
         let season_end = knots + seasonal.width();
         Ok(Self {
@@ -143,6 +149,11 @@ impl Ridge {
         let mut row = vec![0.0; self.columns.len()];
         EventColumns::row(events, start_us, step_us, &mut row);
         dot_single(&row, &self.response)
+    }
+
+    /// What the events do that it has seen.
+    pub(crate) fn responses(&self, events: &[&KnownEvent], span_us: (i64, i64)) -> Responses {
+        Responses::of(&self.columns, &self.response, events, span_us)
     }
 
     /// Was there enough history for a season of the year?
@@ -271,7 +282,7 @@ impl Rows {
     fn solve(
         &self,
         history: &History,
-        columns: &EventColumns,
+        prior: &[f64],
         seasonal: usize,
         memory: Memory,
     ) -> Result<Vec<f64>, ModelError> {
@@ -303,7 +314,7 @@ impl Rows {
                 *cell(&mut normal, size, knots + column, knots + column) += penalty;
             }
             let penalty = EVENT_PENALTY * (day_rows / 24.0).max(1.0);
-            for (column, prior) in columns.prior().into_iter().enumerate() {
+            for (column, prior) in prior.iter().enumerate() {
                 let at = knots + seasonal + column;
                 *cell(&mut normal, size, at, at) += penalty;
                 if let Some(right) = right.get_mut(at) {

@@ -19,6 +19,7 @@ impl Engine {
             members.filter_map(|track| Some((track.family.name(), track.recent.clone(), track.family.prior()?))),
         );
         let is_worse = self.tracks.first().and_then(Track::worsening).is_some_and(|w| w > self.config.accuracy_factor);
+        let elsewhere = self.elsewhere();
         for place in 0..self.tracks.len() {
             let is_boosted = self.tracks.get(place).is_some_and(|track| track.family == Family::Boosted);
             let base = if is_boosted { self.base() } else { None };
@@ -45,6 +46,7 @@ impl Engine {
                 shares: &shares,
                 base: base.as_ref(),
                 borrows_trees: self.sharing.is_some(),
+                elsewhere: &elsewhere,
             };
             let events = self.book.known(now_us, self.history.start_us(), now_us);
             track.fitted_at_us = now_us;
