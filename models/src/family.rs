@@ -108,11 +108,13 @@ impl Family {
         }
     }
 
-    /// How old a model may be: the short ridge follows the load, the others take a day, or three steps.
+    /// How old a model may be: the short ridge follows the load, the others take a day, and the benchmark a week of
+    /// daily steps.
     pub(crate) fn refit_after_us(self, configured_us: i64, step_us: i64) -> i64 {
         match self {
             Self::Ensemble | Self::RidgeEvents => configured_us,
-            Self::SeasonalNaive | Self::RidgeLong | Self::Boosted | Self::AugursMstlEts => configured_us.max(DAY_US).max(3 * step_us),
+            Self::SeasonalNaive | Self::RidgeLong | Self::Boosted => configured_us.max(DAY_US),
+            Self::AugursMstlEts => configured_us.max(DAY_US).max(7 * step_us),
         }
     }
 
