@@ -24,11 +24,10 @@ const KEPT_PER_DAY: f32 = 0.996_54;
 const ENOUGH: f64 = 60.0;
 /// As much as this many independent residuals are in those of a day.
 const PER_DAY: f64 = 3.0;
-/// Steps near events, and within them, are assumed to be this many times as far off as quiet ones, with the weight of so
-/// many days.
-const ASSUMED_NEAR: f64 = 1.5;
-const ASSUMED_EVENT: f64 = 3.0;
-const ASSUMED_DAYS: f64 = 3.0;
+/// Steps near events, and within them, are assumed to be so many times as far off as quiet ones, with the weight of so many
+/// days.
+const ASSUMED_NEAR: (f64, f64) = (1.3, 10.0);
+const ASSUMED_EVENT: (f64, f64) = (3.0, 3.0);
 /// Step of the adaptation for one matured value.
 const RATE: f64 = 0.0005;
 /// Offsets are refreshed after this many new residuals of a group.
@@ -199,10 +198,10 @@ impl Calibration {
             When::Near => Some(ASSUMED_NEAR),
             When::Event => Some(ASSUMED_EVENT),
         };
-        if let Some(times) = assumed.filter(|_| quiet_days > 0.0) {
+        if let Some((times, assumed_days)) = assumed.filter(|_| quiet_days > 0.0) {
             let for_each_day = if own_days > 0.0 { own.total() / own_days } else { 1.0 };
-            pool.add_all(&quiet, times, for_each_day * ASSUMED_DAYS / quiet.total());
-            days += ASSUMED_DAYS;
+            pool.add_all(&quiet, times, for_each_day * assumed_days / quiet.total());
+            days += assumed_days;
         }
         if own.total().max(pool.total()) < ENOUGH {
             UNKNOWN.into_iter().for_each(|residual| pool.add(residual, 1.0));
