@@ -111,6 +111,7 @@ fn policies_that_cannot_be_used_and_cases_that_are_answered_otherwise() {
 fn control_commands_without_a_running_headroom() {
     let program = Program::new();
     assert!(refused(&program, &["plan", "list"]).contains("--data-dir"));
+    assert!(refused(&program, &["status", "shop"]).contains("--data-dir"));
     assert!(refused(&program, &["pause", "--server", "127.0.0.1:1"]).contains("nothing answers"));
 }
 

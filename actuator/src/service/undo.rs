@@ -96,7 +96,7 @@ impl Work {
             ));
         }
         let Some(workload) = self.workloads.get(name) else {
-            return Err(Status::not_found(format!("no workload `{name}`: `headroom plan list` shows them")));
+            return Err(Status::not_found(format!("no workload `{name}`: `headroom status` shows them")));
         };
         let is_meant =
             |action: &ActionRecord| action.decided_at_us >= since_us && self.step_of(action) != Step::Nothing;

@@ -226,6 +226,9 @@ pub(super) fn undoing(story: &Story<'_>) -> Vec<String> {
         let (at, actor, reason) = (time(undone.at_us), &undone.actor, &undone.reason);
         return vec![format!("It was undone {at} by {actor} ({reason}): back to {}.", units(undone.undo_units))];
     }
+    if story.is_observed() {
+        return vec!["There is nothing to undo: it was only observed.".to_owned()];
+    }
     match undo_command(story) {
         Some(command) if story.is_in_effect() => vec![
             command,
@@ -240,6 +243,14 @@ pub(super) fn undoing(story: &Story<'_>) -> Vec<String> {
 }
 
 /// Every move with who made it and why.
+pub(super) fn decided(story: &Story<'_>) -> Vec<String> {
+    if story.is_observed() {
+        return vec![format!("Nobody: at stage observe nothing is done. {}.", capital_word(&story.plan.would))];
+    }
+    moves(story.moves)
+}
+
+/// The moves, and what they rest on.
 pub(super) fn moves(moves: &[ActionRecord]) -> Vec<String> {
     let mut lines: Vec<String> = moves
         .iter()
@@ -264,9 +275,9 @@ pub(super) fn outcome(story: &Story<'_>) -> Vec<String> {
     story.outcomes.iter().map(measured).collect()
 }
 
-/// One outcome in a sentence.
+/// One outcome: what was, and what would have been without the action, which is told as the estimate that it is.
 pub(super) fn measured(outcome: &Outcome) -> String {
-    format!(
+    let seen = format!(
         "From {} to {}: highest load {:.1} (expected {:.1}), mean {:.1}, {} used up to {:.0} %, {} minutes in violation; \
          {:.0} % of the windows came. Judged {}.",
         time(outcome.measured_from_us),
@@ -279,10 +290,23 @@ pub(super) fn measured(outcome: &Outcome) -> String {
         outcome.violation_minutes,
         outcome.completeness * 100.0,
         outcome.judgement
+    );
+    if outcome.counterfactual_method.is_empty() || outcome.completeness <= 0.0 {
+        return seen;
+    }
+    format!(
+        "{seen} Without it: used up to {:.0} %, {:.0} minutes in violation ({}).",
+        outcome.counterfactual_peak_utilisation * 100.0,
+        outcome.counterfactual_violation_minutes,
+        outcome.counterfactual_method
     )
 }
 
 fn capital(text: &str) -> String {
+    if text.is_empty() { String::new() } else { capital_word(text) + "." }
+}
+
+fn capital_word(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map(|first| first.to_uppercase().collect::<String>() + letters.as_str() + ".").unwrap_or_default()
+    letters.next().map(|first| first.to_uppercase().collect::<String>() + letters.as_str()).unwrap_or_default()
 }
