@@ -299,25 +299,21 @@ fn print_plans(plans: &[PlanView]) {
         }
         if view.expires_at_us > 0 {
             let approved = if view.approvals.is_empty() { "nobody yet".to_owned() } else { view.approvals.join(", ") };
-            answer(format_args!(
-                "    waits until {}; approved by {approved}; {}",
-                EventTime::from_micros(view.expires_at_us),
-                view.state_reason
-            ));
+            // What waits since it was proposed has the plan's reason, which stands above.
+            let held = Some(&view.state_reason).filter(|reason| **reason != plan.reason && !reason.is_empty());
+            let held = held.map(|reason| format!("; {reason}")).unwrap_or_default();
+            let until = EventTime::from_micros(view.expires_at_us);
+            answer(format_args!("    waits until {until}; approved by {approved}{held}"));
         }
     }
 }
 
 fn print_action(action: &ActionRecord) {
-    answer(format_args!(
-        "{}  {}  {} -> {} units  {}: {}",
-        action.action_id,
-        action.workload,
-        action.units_before,
-        action.units_after,
-        state_word(action.state()),
-        action.reason
-    ));
+    let (state, reason) = (state_word(action.state()), &action.reason);
+    // Most reasons begin with what they are the reason of.
+    let told = if reason.starts_with(&state) { reason.clone() } else { format!("{state}: {reason}") };
+    let ActionRecord { action_id, workload, units_before, units_after, .. } = action;
+    answer(format_args!("{action_id}  {workload}  {units_before} -> {units_after} units  {told}"));
 }
 
 fn state_word(state: ActionState) -> String {

@@ -356,7 +356,8 @@ fn desired(
             let ahead = closed.filter(|closed| sizing.looks_beyond(closed, seen.now) && at >= closed.from);
             let before = ahead.map(|closed| format!(", within {}, which lasts until {}", closed.name, closed.until));
             let (percent, before) = (quantile * 100.0, before.unwrap_or_default());
-            let why = format!("p{percent:.0} of the forecast peaks at {peak:.1} at {at}{before}: {units} units");
+            let needs = told_units(units);
+            let why = format!("p{percent:.0} of the forecast peaks at {peak:.1} at {at}{before}: {needs}");
             (units, "forecast", peak, why)
         }
         (_, Some((units, load))) => {
@@ -368,12 +369,17 @@ fn desired(
                 "none" => "the forecast has no verdict",
                 _ => "the forecast asks for less",
             };
-            (units, "guard", load, format!("the load of now, {load:.1}, needs {units} units; {missing}"))
+            let needs = told_units(units);
+            (units, "guard", load, format!("the load of now, {load:.1}, needs {needs}; {missing}"))
         }
         (_, None) => {
             (seen.units_commanded, "guard", 0.0, "neither load nor forecast is known: nothing changes".to_owned())
         }
     }
+}
+
+fn told_units(units: u32) -> String {
+    if units == 1 { "1 unit".to_owned() } else { format!("{units} units") }
 }
 
 /// What the calendar makes of a change: other units, what binds, and why.

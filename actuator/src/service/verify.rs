@@ -81,18 +81,19 @@ impl Work {
     pub(super) fn found(&self, action: &ActionRecord, state: &TargetState, evidence: &Evidence) -> (Finding, String) {
         let (reported, ready, asked, id) = (state.commanded, state.ready, action.units_after, &action.action_id);
         if reported != asked {
-            return (Finding::NotThere, format!("the target reports {reported} units, not {asked}"));
+            return (Finding::NotThere, format!("the target reports {}, not {asked}", units(reported)));
         }
         if ready < asked {
             let reason = format!(
-                "the target reports {reported} units, but only {ready} of them serve, {} after they should: look at the \
+                "the target reports {}, but only {ready} of them serve, {} after they should: look at the \
                  target; `headroom rollback {id}` returns to {}",
+                units(reported),
                 self.config.hold,
                 units(action.undo_units)
             );
             return (Finding::NotThere, reason);
         }
-        (Finding::Held, format!("the target reports {reported} units; {}", self.told(evidence)))
+        (Finding::Held, format!("the target reports {}; {}", units(reported), self.told(evidence)))
     }
 
     /// A change that does harm is undone by itself, where the policy permits that; else it has failed, and a person has
