@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{
     audit_command, backtest, bench, config, control, demo, features, forecast_command, frame_command, governance,
-    lake_command, model_command, query, run, shadow, signal_command,
+    lake_command, model_command, query, run, shadow, signal_command, status_command,
 };
 
 /// Raises database capacity before the traffic arrives.
@@ -35,6 +35,8 @@ pub(crate) enum Command {
     /// Look after the lake's tables.
     #[command(subcommand)]
     Lake(lake_command::LakeCommand),
+    /// Show what each workload has, what is trusted, what is stopped and what waits.
+    Status(status_command::StatusArgs),
     /// List, approve or reject capacity plans.
     #[command(subcommand)]
     Plan(control::PlanCommand),
@@ -123,6 +125,7 @@ pub(crate) async fn dispatch(command: Command) -> anyhow::Result<()> {
         Command::Backtest(args) => backtest::run(args).await,
         Command::Query(args) => query::run(args).await,
         Command::Lake(command) => lake_command::run(command).await,
+        Command::Status(args) => status_command::show(args).await,
         Command::Plan(command) => control::plan(command).await,
         Command::Forecast(command) => forecast_command::run(command).await,
         Command::Frame(args) => frame_command::run(args).await,

@@ -155,8 +155,15 @@ pub(crate) struct SwitchArgs {
 pub(crate) async fn plan(command: PlanCommand) -> anyhow::Result<()> {
     match command {
         PlanCommand::List { server, pending, workload, limit } => {
-            let request = ListPlansRequest { workload: workload.unwrap_or_default(), pending, limit };
-            let plans = connect(&server).await?.list_plans(request).await.map_err(told)?.into_inner().plans;
+            let request = ListPlansRequest { workload: workload.clone().unwrap_or_default(), pending, limit };
+            let mut client = connect(&server).await?;
+            let plans = client.list_plans(request).await.map_err(told)?.into_inner().plans;
+            if let Some(name) = workload.filter(|_| plans.is_empty()) {
+                has_appeared(&mut client, &name).await?;
+            }
+            if plans.is_empty() {
+                answer(if pending { "no plan waits for a person" } else { "no plans" });
+            }
             print_plans(&plans);
         }
         PlanCommand::Show { server, plan_id, json } => crate::audit_command::explain(&server, plan_id, json).await?,
@@ -258,18 +265,21 @@ async fn shown_hash(client: &mut ActuatorServiceClient<Server>, plan_id: &str) -
     let request = ListPlansRequest { pending: true, limit: MAX_PENDING, ..ListPlansRequest::default() };
     let mut plans = client.list_plans(request).await.map_err(told)?.into_inner().plans;
     plans.retain(|view| view.plan.as_ref().is_some_and(|plan| plan.plan_id == plan_id));
-    if !plans.is_empty() {
-        print_plans(&plans);
-    }
+    print_plans(&plans);
     // An unknown plan, or one that does not wait, is the actuator's to refuse.
     Ok(plans.into_iter().find_map(|view| view.plan).map(|plan| plan.plan_hash).unwrap_or_default())
 }
 
-fn print_plans(plans: &[PlanView]) {
-    if plans.is_empty() {
-        answer("no plans");
-        return;
+/// A workload that nobody knows has no plans either; a wrong name should not look like a quiet workload.
+async fn has_appeared(client: &mut ActuatorServiceClient<Server>, name: &str) -> anyhow::Result<()> {
+    let known = client.status(StatusRequest {}).await.map_err(told)?.into_inner().workloads;
+    if known.iter().any(|status| status.workload == name) {
+        return Ok(());
     }
+    Err(UserError::new(format!("no workload `{name}`: `headroom status` shows them")))
+}
+
+fn print_plans(plans: &[PlanView]) {
     for view in plans {
         let Some(plan) = &view.plan else { continue };
         answer(format_args!(
@@ -289,25 +299,21 @@ fn print_plans(plans: &[PlanView]) {
         }
         if view.expires_at_us > 0 {
             let approved = if view.approvals.is_empty() { "nobody yet".to_owned() } else { view.approvals.join(", ") };
-            answer(format_args!(
-                "    waits until {}; approved by {approved}; {}",
-                EventTime::from_micros(view.expires_at_us),
-                view.state_reason
-            ));
+            // What waits since it was proposed has the plan's reason, which stands above.
+            let held = Some(&view.state_reason).filter(|reason| **reason != plan.reason && !reason.is_empty());
+            let held = held.map(|reason| format!("; {reason}")).unwrap_or_default();
+            let until = EventTime::from_micros(view.expires_at_us);
+            answer(format_args!("    waits until {until}; approved by {approved}{held}"));
         }
     }
 }
 
 fn print_action(action: &ActionRecord) {
-    answer(format_args!(
-        "{}  {}  {} -> {} units  {}: {}",
-        action.action_id,
-        action.workload,
-        action.units_before,
-        action.units_after,
-        state_word(action.state()),
-        action.reason
-    ));
+    let (state, reason) = (state_word(action.state()), &action.reason);
+    // Most reasons begin with what they are the reason of.
+    let told = if reason.starts_with(&state) { reason.clone() } else { format!("{state}: {reason}") };
+    let ActionRecord { action_id, workload, units_before, units_after, .. } = action;
+    answer(format_args!("{action_id}  {workload}  {units_before} -> {units_after} units  {told}"));
 }
 
 fn state_word(state: ActionState) -> String {

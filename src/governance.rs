@@ -86,7 +86,7 @@ pub(crate) async fn stage(command: StageCommand) -> anyhow::Result<()> {
     let request = StagesRequest { workload: workload.clone().unwrap_or_default() };
     let stages = connect(&server).await?.stages(request).await.map_err(told)?.into_inner().stages;
     if let Some(workload) = workload.filter(|_| stages.is_empty()) {
-        return Err(UserError::new(format!("no workload `{workload}`: `headroom stage show` shows them")));
+        return Err(UserError::new(format!("no workload `{workload}`: `headroom status` shows them")));
     }
     if stages.is_empty() {
         answer("no workload has been seen yet");

@@ -27,6 +27,7 @@ mod scoreboard;
 mod serve;
 mod shadow;
 mod signal_command;
+mod status_command;
 mod telemetry;
 mod terminal;
 

@@ -271,6 +271,11 @@ impl Workload {
         self.decisions.get(action_id).cloned().unwrap_or_default()
     }
 
+    /// Can the newest forecast be planned with?
+    pub(crate) fn is_trusted(&self) -> bool {
+        matches!(self.verdict.as_str(), "fresh" | "suspect")
+    }
+
     /// Is something on the record that the target has not taken?
     pub(crate) fn has_unfinished(&self) -> bool {
         !self.unfinished.is_empty()
@@ -371,7 +376,8 @@ impl Measuring {
     /// How the estimate of what would have happened without the action was made.
     fn method(&self) -> String {
         let units = self.action.units_before;
-        let same = format!("estimate: the same load on the {units} units before");
+        let plural = if units == 1 { "" } else { "s" };
+        let same = format!("estimate: the same load on the {units} unit{plural} before");
         match self.without.saturated {
             0 => same,
             windows => format!("{same}; more was asked for than was served in {windows} windows of saturated units"),

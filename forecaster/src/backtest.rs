@@ -146,7 +146,7 @@ pub fn shared_trees(
 
 /// Runs the engine over a series and scores what it serves, and beside it each family of models at full hours. `observer`
 /// sees every forecast or abstention of the served engine, in order, with its origin. Origins from `score_from_us` on
-/// count. `trees` are those of [`shared_trees`], when there are several workloads.
+/// count. `trees` are those of [`shared_trees`], when there are several workloads, with the name of this one.
 ///
 /// # Errors
 /// When a setting is out of range or the series does not fit the step.
@@ -155,16 +155,16 @@ pub fn rolling(
     events: &[KnownEvent],
     config: &EngineConfig,
     score_from_us: i64,
-    trees: Option<&Shared>,
+    trees: Option<(&Shared, &WorkloadId)>,
     observer: impl FnMut(i64, Result<&ForecastSet, &Abstention>),
 ) -> Result<Vec<ModelScores>, ModelError> {
     let engine = Engine::try_new(EngineConfig { step_us: series.step_us, ..config.clone() })?;
-    let engine = if trees.is_some() { engine.borrowing_trees() } else { engine };
+    let engine = if let Some((_, workload)) = trees { engine.borrowing_trees(workload.as_str()) } else { engine };
     if series.start_us.rem_euclid(series.step_us) != 0 {
         let problem = format!("{} is not a multiple of the step", series.start_us);
         return Err(ModelError::Setting { setting: "start_us", problem });
     }
-    Ok(Judge::new(series, events, &engine, score_from_us).run(engine, trees, observer))
+    Ok(Judge::new(series, events, &engine, score_from_us).run(engine, trees.map(|(trees, _)| trees), observer))
 }
 
 /// The series, and what a forecast of it is scored by.

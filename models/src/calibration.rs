@@ -1,13 +1,14 @@
 //! From medians to quantiles: conformal offsets on the log scale, from residuals of forecasts that have matured.
 //!
-//! Residuals are kept apart by horizon and by event and quiet steps, as histograms that fade over months. The level that
-//! is read off them adapts slowly (adaptive conformal inference, Gibbs and Candès, 2021), apart for events and for each
-//! quantile. Residuals of one day tell nearly the same, so the finite-sample correction counts days, not rows; and few
-//! days with events prove little: until more have been seen, steps within events may be three times as far off as quiet
-//! ones. The median is not shifted: the correction of the centre fades in towards the tails.
+//! Residuals are kept apart by horizon and by whether a step is within an event, near one, or quiet (Mondrian conformal
+//! prediction: Vovk and others, 2005), as histograms that fade over months. The level that is read off them adapts slowly
+//! (adaptive conformal inference, Gibbs and Candès, 2021), apart for these and for each quantile. Residuals of one day tell
+//! nearly the same, so the finite-sample correction counts days, not rows; and few days with events prove little: until
+//! more have been seen, steps within events may be three times as far off as quiet ones. The median is not shifted: the correction of the centre fades in towards the tails.
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::When;
 use crate::histogram::{Histogram, Packed};
 use crate::scales::{log, unlog};
 
@@ -16,16 +17,17 @@ const DAY_US: i64 = 86_400_000_000;
 const BOUNDS_MIN: [i64; 6] = [15, 60, 180, 480, 1_440, 4_320];
 const HORIZONS: usize = BOUNDS_MIN.len() + 1;
 /// How many groups there are.
-pub(crate) const GROUPS: usize = 2 * HORIZONS;
+pub(crate) const GROUPS: usize = When::ALL.len() * HORIZONS;
 /// What is left of a residual's weight after a day: half after 200 days.
 const KEPT_PER_DAY: f32 = 0.996_54;
 /// Below this many residuals a group is not trusted alone.
 const ENOUGH: f64 = 60.0;
 /// As much as this many independent residuals are in those of a day.
 const PER_DAY: f64 = 3.0;
-/// Steps within events are assumed to be this many times as far off as quiet ones, with the weight of so many days.
-const ASSUMED_TIMES: f64 = 3.0;
-const ASSUMED_DAYS: f64 = 3.0;
+/// Steps near events, and within them, are assumed to be so many times as far off as quiet ones, with the weight of so many
+/// days.
+const ASSUMED_NEAR: (f64, f64) = (1.3, 10.0);
+const ASSUMED_EVENT: (f64, f64) = (3.0, 3.0);
 /// Step of the adaptation for one matured value.
 const RATE: f64 = 0.0005;
 /// Offsets are refreshed after this many new residuals of a group.
@@ -36,6 +38,7 @@ const UNKNOWN: [f64; 5] = [-0.7, -0.3, 0.0, 0.3, 0.7];
 /// quiet residuals, or with so much on the log scale: the days on which everything changes are not the rule behind them.
 const WIDEST: f64 = 1.5;
 const WIDEST_QUIET_LOG: f64 = 0.3;
+const WIDEST_NEAR_LOG: f64 = 0.4;
 const WIDEST_EVENT_LOG: f64 = 0.55;
 /// How far beyond all residuals the outermost quantiles go at the most.
 const MAX_REACH: f64 = 0.4;
@@ -44,29 +47,29 @@ const MAX_REACH: f64 = 0.4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Group {
     horizon: usize,
-    pub(crate) event: bool,
+    pub(crate) when: When,
 }
 
 impl Group {
     /// The group of a step that starts `ahead_us` after the origin.
-    pub(crate) fn of(ahead_us: i64, event: bool) -> Self {
+    pub(crate) fn of(ahead_us: i64, when: When) -> Self {
         let horizon = BOUNDS_MIN.into_iter().filter(|bound| ahead_us >= bound * 60_000_000).count();
-        Self { horizon, event }
+        Self { horizon, when }
     }
 
     /// Every group.
     pub(crate) fn all() -> impl Iterator<Item = Self> {
-        [false, true].into_iter().flat_map(|event| (0..HORIZONS).map(move |horizon| Self { horizon, event }))
+        When::ALL.into_iter().flat_map(|when| (0..HORIZONS).map(move |horizon| Self { horizon, when }))
     }
 
     /// Quiet steps as far ahead.
     pub(crate) fn quiet(self) -> Self {
-        Self { event: false, ..self }
+        Self { when: When::Quiet, ..self }
     }
 
     /// Its place among all.
     pub(crate) fn index(self) -> usize {
-        self.horizon + if self.event { HORIZONS } else { 0 }
+        self.horizon + HORIZONS * self.when.index()
     }
 }
 
@@ -112,14 +115,14 @@ impl Residuals {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Calibration {
     levels: Vec<f64>,
-    /// The level that is read for each level that is asked: first quiet steps, then event steps.
-    adapted: [Vec<f64>; 2],
+    /// The level that is read for each level that is asked, in the order of [`When::ALL`].
+    adapted: [Vec<f64>; When::ALL.len()],
     groups: Vec<Residuals>,
 }
 
 impl Calibration {
     pub(crate) fn new(levels: &[f64]) -> Self {
-        let adapted = [levels.to_vec(), levels.to_vec()];
+        let adapted = When::ALL.map(|_| levels.to_vec());
         Self { levels: levels.to_vec(), adapted, groups: vec![Residuals::default(); GROUPS] }
     }
 
@@ -139,8 +142,7 @@ impl Calibration {
 
     /// Adapts to whether a value was within the quantiles that were forecast for it.
     pub(crate) fn adapt(&mut self, group: Group, quantiles: &[f32], actual: f64) {
-        let [quiet, event] = &mut self.adapted;
-        let adapted = if group.event { event } else { quiet };
+        let Some(adapted) = self.adapted.get_mut(group.when.index()) else { return };
         for ((adapted, level), forecast) in adapted.iter_mut().zip(&self.levels).zip(quantiles) {
             let covered = if actual <= f64::from(*forecast) { 1.0 } else { 0.0 };
             let moved = *adapted + RATE * (level - covered);
@@ -156,11 +158,11 @@ impl Calibration {
     }
 
     /// Quantiles for a path: `values[step * levels + level]`, ascending within a step.
-    pub(crate) fn quantiles(&mut self, path: &Centres, events: &[bool], step_us: i64) -> Vec<f32> {
+    pub(crate) fn quantiles(&mut self, path: &Centres, when: &[When], step_us: i64) -> Vec<f32> {
         self.refresh();
         let mut values = Vec::with_capacity(path.medians.len() * self.levels.len());
-        for (((median, width), event), k) in path.medians.iter().zip(&path.widths).zip(events).zip(0_i64..) {
-            let group = Group::of(k * step_us, *event);
+        for (((median, width), when), k) in path.medians.iter().zip(&path.widths).zip(when).zip(0_i64..) {
+            let group = Group::of(k * step_us, *when);
             let offsets = self.groups.get(group.index()).map(|group| group.offsets.as_slice()).unwrap_or_default();
             let mut floor = 0.0_f32;
             for offset in offsets {
@@ -191,19 +193,28 @@ impl Calibration {
         let (own, own_days) = self.kept(group);
         let (quiet, quiet_days) = self.kept(group.quiet());
         let (mut pool, mut days) = (own.clone(), own_days);
-        if group.event && quiet_days > 0.0 {
+        let assumed = match group.when {
+            When::Quiet => None,
+            When::Near => Some(ASSUMED_NEAR),
+            When::Event => Some(ASSUMED_EVENT),
+        };
+        if let Some((times, assumed_days)) = assumed.filter(|_| quiet_days > 0.0) {
             let for_each_day = if own_days > 0.0 { own.total() / own_days } else { 1.0 };
-            pool.add_all(&quiet, ASSUMED_TIMES, for_each_day * ASSUMED_DAYS / quiet.total());
-            days += ASSUMED_DAYS;
+            pool.add_all(&quiet, times, for_each_day * assumed_days / quiet.total());
+            days += assumed_days;
         }
         if own.total().max(pool.total()) < ENOUGH {
             UNKNOWN.into_iter().for_each(|residual| pool.add(residual, 1.0));
             days += 1.0;
         }
         let robust = WIDEST * 1.4826 * (if quiet.total() < ENOUGH { &pool } else { &quiet }).median_of_absolutes();
-        let widest = robust.max(if group.event { WIDEST_EVENT_LOG } else { WIDEST_QUIET_LOG });
+        let widest = robust.max(match group.when {
+            When::Quiet => WIDEST_QUIET_LOG,
+            When::Near => WIDEST_NEAR_LOG,
+            When::Event => WIDEST_EVENT_LOG,
+        });
         let centre = pool.quantile(0.5);
-        let adapted = if group.event { &self.adapted[1] } else { &self.adapted[0] };
+        let adapted = self.adapted.get(group.when.index()).map_or(self.levels.as_slice(), Vec::as_slice);
         let offset = |(level, adapted): (&f64, &f64)| {
             let fade = (1.0 - (level - 0.5).abs() / 0.3).max(0.0);
             let furthest = widest * normal_quantile(*level);
@@ -247,17 +258,17 @@ mod tests {
     const LEVELS: [f64; 5] = [0.1, 0.25, 0.5, 0.75, 0.9];
 
     /// After so many days, residuals of the given size on either side in turn.
-    fn after(days: i64, event: bool, size: f64) -> Calibration {
+    fn after(days: i64, when: When, size: f64) -> Calibration {
         let mut calibration = Calibration::new(&LEVELS);
         for hour in 0..days * 24 {
             let residual = size * ((hour * 7919 % 201) as f64 / 100.0 - 1.0);
-            calibration.keep(Group::of(HOUR_US, event), hour * HOUR_US, (5.0, 1.0), unlog(5.0 + residual));
+            calibration.keep(Group::of(HOUR_US, when), hour * HOUR_US, (5.0, 1.0), unlog(5.0 + residual));
         }
         calibration
     }
 
-    fn widths(calibration: &mut Calibration, event: bool) -> f64 {
-        let values = calibration.quantiles(&Centres::even(vec![5.0; 3]), &[event; 3], HOUR_US);
+    fn widths(calibration: &mut Calibration, when: When) -> f64 {
+        let values = calibration.quantiles(&Centres::even(vec![5.0; 3]), &[when; 3], HOUR_US);
         let row = &values[LEVELS.len()..2 * LEVELS.len()];
         assert!(row.is_sorted());
         log(f64::from(row[4])) - log(f64::from(row[0]))
@@ -266,31 +277,32 @@ mod tests {
     #[test]
     fn intervals_are_as_wide_as_residuals() {
         // Evenly spread residuals: .1 to .9 are 80 % of the range.
-        let width = widths(&mut after(60, false, 0.2), false);
+        let width = widths(&mut after(60, When::Quiet, 0.2), When::Quiet);
         assert!((width - 0.32).abs() < 0.03, "{width}");
     }
 
     #[test]
     fn events_are_less_certain_until_some_were_seen() {
-        let mut calibration = after(60, false, 0.1);
-        let quiet = widths(&mut calibration, false);
-        let unseen = widths(&mut calibration.clone(), true);
-        assert!(unseen > 2.0 * quiet, "{unseen} {quiet}");
-        let events = after(40, true, 0.1);
-        calibration.groups.iter_mut().zip(&events.groups).skip(HORIZONS).for_each(|(to, from)| *to = from.clone());
-        let seen = widths(&mut calibration, true);
+        let mut calibration = after(60, When::Quiet, 0.1);
+        let quiet = widths(&mut calibration, When::Quiet);
+        let unseen = widths(&mut calibration.clone(), When::Event);
+        let near = widths(&mut calibration.clone(), When::Near);
+        assert!(unseen > 2.0 * quiet && near > 1.2 * quiet && near < unseen, "{unseen} {near} {quiet}");
+        let events = after(40, When::Event, 0.1);
+        calibration.groups.iter_mut().zip(&events.groups).skip(2 * HORIZONS).for_each(|(to, from)| *to = from.clone());
+        let seen = widths(&mut calibration, When::Event);
         assert!(seen < 0.6 * unseen, "{seen} {unseen}");
     }
 
     #[test]
     fn levels_move_towards_what_is_covered() {
-        let mut calibration = after(60, false, 0.1);
-        let before = widths(&mut calibration, false);
+        let mut calibration = after(60, When::Quiet, 0.1);
+        let before = widths(&mut calibration, When::Quiet);
         for _ in 0..400 {
-            calibration.adapt(Group::of(HOUR_US, false), &[140.0, 145.0, 148.0, 150.0, 155.0], 300.0);
+            calibration.adapt(Group::of(HOUR_US, When::Quiet), &[140.0, 145.0, 148.0, 150.0, 155.0], 300.0);
         }
         calibration.groups.iter_mut().for_each(|group| group.offsets.clear());
-        let after = calibration.quantiles(&Centres::even(vec![5.0; 3]), &[false; 3], HOUR_US);
+        let after = calibration.quantiles(&Centres::even(vec![5.0; 3]), &[When::Quiet; 3], HOUR_US);
         assert!(log(f64::from(after[LEVELS.len() + 4])) - 5.0 > before / 2.0, "{after:?}");
     }
 

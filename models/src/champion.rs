@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibration::{Calibration, Centres, Group};
 use crate::ensemble::{Recent, Stretch};
-use crate::event::EventBook;
+use crate::event::{EventBook, When};
 use crate::family::{Family, Fitted};
 use crate::history::make_room;
 use crate::scales::log;
@@ -61,16 +61,24 @@ pub(crate) struct Track {
     /// Absolute error and actual, summed by hour, newest last.
     losses: VecDeque<(f32, f32)>,
     pub(crate) recent: Recent,
+    /// Of who bets on it as a challenger.
+    pub(crate) wealth: f64,
 }
 
-/// A path of a track: medians on the log scale, their steps' flags, and quantiles.
+/// A path of a track: medians on the log scale, where their steps are, and quantiles.
 pub(crate) struct Path {
     pub(crate) medians: Vec<f64>,
-    pub(crate) event_steps: Vec<bool>,
+    pub(crate) when: Vec<When>,
     pub(crate) values: Vec<f32>,
 }
 
 impl Track {
+    /// Of every family that takes part.
+    pub(crate) fn all(config: &EngineConfig) -> Vec<Self> {
+        let families = Family::ALL.iter().filter(|family| config.with_benchmark || !family.is_benchmark());
+        families.map(|family| Self::new(*family, config)).collect()
+    }
+
     pub(crate) fn new(family: Family, config: &EngineConfig) -> Self {
         // The ensemble's quantiles come from those of the others.
         let levels = if family == Family::Ensemble { &[] } else { config.levels.as_slice() };
@@ -86,6 +94,7 @@ impl Track {
             hour_us: 0,
             losses: VecDeque::new(),
             recent: Recent::default(),
+            wealth: 1.0,
         }
     }
 
@@ -118,26 +127,26 @@ impl Track {
         if centres.medians.is_empty() {
             return None;
         }
-        let flag = |k: i64| events.iter().any(|event| event.flags(origin_us + k * config.step_us, config.step_us));
-        let event_steps: Vec<bool> = (0..).take(steps).map(flag).collect();
-        Some(self.settle(origin_us, centres, event_steps, config))
+        let near = book.near(origin_us, origin_us, until_us);
+        let when = |k: i64| When::of(&near, origin_us + k * config.step_us, config.step_us);
+        Some(self.settle(origin_us, centres, (0..).take(steps).map(when).collect(), config))
     }
 
     /// From a path to quantiles, which are kept until they mature.
-    fn settle(&mut self, origin_us: i64, centres: Centres, event_steps: Vec<bool>, config: &EngineConfig) -> Path {
-        let values = self.calibration.quantiles(&centres, &event_steps, config.step_us);
-        self.keep(origin_us, &centres, &event_steps, &values, config);
-        Path { medians: centres.medians, event_steps, values }
+    fn settle(&mut self, origin_us: i64, centres: Centres, when: Vec<When>, config: &EngineConfig) -> Path {
+        let values = self.calibration.quantiles(&centres, &when, config.step_us);
+        self.keep(origin_us, &centres, &when, &values, config);
+        Path { medians: centres.medians, when, values }
     }
 
     /// A path whose quantiles are known, kept until they mature.
     pub(crate) fn take(&mut self, origin_us: i64, path: Path, config: &EngineConfig) -> Path {
         let centres = Centres::even(path.medians);
-        self.keep(origin_us, &centres, &path.event_steps, &path.values, config);
+        self.keep(origin_us, &centres, &path.when, &path.values, config);
         Path { medians: centres.medians, ..path }
     }
 
-    fn keep(&mut self, origin_us: i64, centres: &Centres, events: &[bool], values: &[f32], config: &EngineConfig) {
+    fn keep(&mut self, origin_us: i64, centres: &Centres, when: &[When], values: &[f32], config: &EngineConfig) {
         let reach_us = config.step_us.saturating_mul(i64::try_from(config.horizon_steps).unwrap_or(i64::MAX));
         if reach_us > FAR_US && origin_us.rem_euclid(FAR_EVERY_US) != 0 {
             return;
@@ -145,10 +154,10 @@ impl Track {
         let levels = config.levels.len();
         for step in waiting::steps(origin_us, config.step_us) {
             let centre = centres.medians.get(step).zip(centres.widths.get(step));
-            let (Some((median_log, width)), Some(event)) = (centre, events.get(step)) else { continue };
+            let (Some((median_log, width)), Some(when)) = (centre, when.get(step)) else { continue };
             let quantiles = values.get(step * levels..(step + 1) * levels).unwrap_or_default();
             let ahead_us = config.step_us * i64::try_from(step).unwrap_or(0);
-            let step = Step { median_log: *median_log, width: *width, event: *event, quantiles };
+            let step = Step { median_log: *median_log, width: *width, when: *when, quantiles };
             self.waiting.add(origin_us, ahead_us, step);
         }
     }
@@ -161,7 +170,7 @@ impl Track {
             let Some(actual) = actual else { continue };
             let before = self.hour.pinball;
             self.hour.add(levels, &due.quantiles, actual);
-            let group = Group::of(due.due_us - due.origin_us, due.event);
+            let group = Group::of(due.due_us - due.origin_us, due.when);
             self.recent.add(group, self.hour.pinball - before, actual, start_us);
             if self.family == Family::Ensemble {
                 // Its quantiles come from those of the others.

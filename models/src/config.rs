@@ -23,8 +23,12 @@ pub struct EngineConfig {
     /// A model is fitted anew, and its forecasts are suspect, when the last day's loss is this many times that of the
     /// two weeks before; a simple trigger without an error bound.
     pub accuracy_factor: f64,
-    /// A challenger replaces the champion when its loss over the last week is below this share of the champion's.
+    /// A challenger replaces the champion when there is evidence that its loss is below this share of the champion's: when
+    /// bets on its daily losses have paid 365 to one.
     pub promote_below: f64,
+    /// Is MSTL with ETS, the field's benchmark, fitted and scored beside the others? It is never served, and a fit of it
+    /// takes longer than those of all others together.
+    pub with_benchmark: bool,
 }
 
 impl Default for EngineConfig {
@@ -39,6 +43,7 @@ impl Default for EngineConfig {
             refit_after_us: 6 * HOUR_US,
             accuracy_factor: 2.0,
             promote_below: 0.9,
+            with_benchmark: false,
         }
     }
 }

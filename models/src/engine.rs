@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::calibration::Group;
 use crate::champion::{MaturedScore, Path, Track, usable};
 use crate::ensemble::{Blend, Part};
-use crate::event::EventBook;
+use crate::event::{EventBook, When};
 use crate::family::Family;
 use crate::score::at_level;
 use crate::{EngineConfig, History, KnownEvent, ModelError};
@@ -14,6 +14,7 @@ use crate::{EngineConfig, History, KnownEvent, ModelError};
 mod lift;
 mod moved;
 mod pooled;
+mod promotion;
 mod refit;
 mod sharing;
 #[cfg(test)]
@@ -177,7 +178,7 @@ impl Engine {
         Ok(Self {
             history: History::new(config.step_us, config.history_steps),
             book: EventBook::default(),
-            tracks: Family::ALL.iter().map(|family| Track::new(*family, &config)).collect(),
+            tracks: Track::all(&config),
             blend: Blend::default(),
             last: None,
             is_fixed: false,
@@ -195,7 +196,7 @@ impl Engine {
     /// # Errors
     /// When a setting is out of range.
     pub fn of_family(config: EngineConfig, family: Family) -> Result<Self, ModelError> {
-        let mut engine = Self::try_new(config)?;
+        let mut engine = Self::try_new(EngineConfig { with_benchmark: config.with_benchmark || family.is_benchmark(), ..config })?;
         let rests_on: &[Family] = match family {
             Family::Ensemble => &Family::ALL,
             Family::Boosted => &[Family::RidgeEvents, Family::RidgeLong],
@@ -291,7 +292,7 @@ impl Engine {
             step_us: self.config.step_us,
             levels: self.config.levels.clone(),
             values: path.values,
-            event_steps: path.event_steps,
+            event_steps: path.when.into_iter().map(|when| when == When::Event).collect(),
             model_version: self.champion().to_owned(),
             signals: signals.into_iter().map(|event| (event.id.clone(), event.revision)).collect(),
             verdict,
@@ -327,21 +328,21 @@ impl Engine {
                 last.push((track.family, made.values.clone()));
             }
             if is_anchor {
-                anchor = Some((made.medians.clone(), made.event_steps.clone()));
+                anchor = Some((made.medians.clone(), made.when.clone()));
             }
             if track.family == served {
                 path = Some(made);
             }
         }
         let ensemble = self.tracks.iter_mut().find(|track| track.family == Family::Ensemble && track.fitted.is_some());
-        if let (Some(ensemble), Some((medians, event_steps))) = (ensemble, anchor) {
+        if let (Some(ensemble), Some((medians, when))) = (ensemble, anchor) {
             let levels = &self.config.levels;
             let now = (origin_us, self.config.step_us);
             if hourly {
-                self.blend.join(now, &parts, &medians, &event_steps, levels.len());
+                self.blend.join(now, &parts, &medians, &when, levels);
             }
-            if let Some(values) = self.blend.over(&medians, &event_steps, now, levels, &ensemble.stretch) {
-                let made = ensemble.take(origin_us, Path { medians, event_steps, values }, &self.config);
+            if let Some(values) = self.blend.over(&medians, &when, now, levels, &ensemble.stretch) {
+                let made = ensemble.take(origin_us, Path { medians, when, values }, &self.config);
                 if self.last.is_some() {
                     last.push((Family::Ensemble, made.values.clone()));
                 }
@@ -373,7 +374,7 @@ impl Engine {
         let recent = self.tracks.first().map(|champion| &champion.recent);
         let rows = values.chunks_exact(levels.len().max(1)).zip(event_steps).zip(0_i64..);
         rows.map(|((row, event), step)| {
-            let group = Group::of(step * self.config.step_us, *event);
+            let group = Group::of(step * self.config.step_us, When::of_flag(*event));
             let loss = recent.and_then(|recent| recent.relative(group)).unwrap_or(f64::NAN);
             loss * at_level(levels, row, 0.5)
         })

@@ -1,8 +1,9 @@
 //! The ensemble: quantiles of the families averaged level by level on the log scale (Vincent, 1912), each family weighted
-//! by how it did of late, apart for quiet steps and steps within events.
+//! by how it did of late, apart for quiet steps, steps near events and steps within them.
 //!
 //! A power of the inverse loss as weight is one of the oldest ways to combine forecasts (Bates and Granger, 1969), and
-//! keeps whoever is nearly as good as the best. Between two full hours the quantiles' distances from the short ridge are
+//! keeps whoever is nearly as good as the best. An average of quantiles knows nothing of how far the families are apart, so
+//! the variance of their medians is added to the squares of its widths, as a mixture would have it. Between two full hours the quantiles' distances from the short ridge are
 //! kept, so that the ridge's look at the last minutes moves the whole. How wide the averaged intervals must be drawn for
 //! 80 % to be within them is learned on the way.
 
@@ -10,7 +11,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::calibration::{GROUPS, Group};
+use crate::calibration::{GROUPS, Group, normal_quantile};
+use crate::event::When;
 use crate::scales::{log, unlog};
 use crate::score::at_level;
 
@@ -19,24 +21,30 @@ const DAY_US: i64 = 86_400_000_000;
 const POWER: f64 = 8.0;
 /// Weights below this share of the largest are dropped.
 const LEAST: f64 = 0.1;
-/// Loss is forgotten by half in three days; within events, in as many hours with events.
+/// Loss is forgotten by half in three days; near and within events, in as many hours with such steps.
 const KEPT_PER_HOUR: f64 = 0.990_419;
-/// Days with events after which their own loss counts as much as that of all steps.
-const EVENT_DAYS: f64 = 5.0;
+/// Days with such steps after which their own loss counts as much as that of quiet ones.
+const ENOUGH_DAYS: f64 = 5.0;
 /// Averages of intervals are narrower than what they average: the first guess.
-const FIRST_STRETCH: f64 = 1.1;
+const FIRST_STRETCH: f64 = 1.12;
 /// Step of the stretch's logarithm for one matured value.
-const STRETCH_RATE: f64 = 0.001;
+const STRETCH_RATE: f64 = 0.0003;
 const STRETCH_RANGE: (f64, f64) = (0.7, 2.0);
 
-/// Loss of a family of late, by horizon, on quiet steps and on steps within events.
+/// Loss of a family of late, by horizon, on quiet steps, near events and within them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(crate) struct Recent {
     groups: [Loss; GROUPS],
-    /// Were there events in this hour?
-    had_events: bool,
-    event_days: f64,
-    last_event_day: i64,
+    /// In the order of [`When::ALL`].
+    spans: [Span; When::ALL.len()],
+}
+
+/// When there were such steps.
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
+struct Span {
+    is_in_this_hour: bool,
+    days: f64,
+    last_day: i64,
 }
 
 /// Pinball loss and actuals, summed.
@@ -53,18 +61,18 @@ impl Recent {
             loss.actual += actual;
         }
         let day = at_us.div_euclid(DAY_US);
-        if group.event && (day != self.last_event_day || self.event_days == 0.0) {
-            self.event_days += 1.0;
-            self.last_event_day = day;
+        let Some(span) = self.spans.get_mut(group.when.index()) else { return };
+        if day != span.last_day || span.days == 0.0 {
+            (span.days, span.last_day) = (span.days + 1.0, day);
         }
-        self.had_events |= group.event;
+        span.is_in_this_hour = true;
     }
 
     /// An hour has passed.
     pub(crate) fn fade(&mut self) {
-        let had_events = std::mem::take(&mut self.had_events);
+        let had = self.spans.each_mut().map(|span| std::mem::take(&mut span.is_in_this_hour));
         for (loss, group) in self.groups.iter_mut().zip(Group::all()) {
-            if had_events || !group.event {
+            if group.when == When::Quiet || had.get(group.when.index()) == Some(&true) {
                 loss.pinball *= KEPT_PER_HOUR;
                 loss.actual *= KEPT_PER_HOUR;
             }
@@ -84,15 +92,16 @@ impl Recent {
     }
 
     /// Pinball loss over actual, on the log scale; none when nothing has matured. That of events leans on that of quiet
-    /// steps as long as few days with events were seen.
+    /// steps as long as few days with such steps were seen.
     fn loss_log(&self, group: Group) -> Option<f64> {
         let log = |group: Group| {
             let loss = self.groups.get(group.index()).filter(|loss| loss.actual > 0.0)?;
             Some((loss.pinball / loss.actual).max(1e-9).ln())
         };
         match (log(group.quiet()), log(group)) {
-            (Some(quiet), Some(during)) if group.event => {
-                let share = self.event_days / (self.event_days + EVENT_DAYS);
+            (Some(quiet), Some(during)) if group.when != When::Quiet => {
+                let days = self.spans.get(group.when.index()).map_or(0.0, |span| span.days);
+                let share = days / (days + ENOUGH_DAYS);
                 Some(share * during + (1.0 - share) * quiet)
             }
             (quiet, during) => quiet.or(during),
@@ -100,7 +109,7 @@ impl Recent {
     }
 }
 
-/// How wide averaged intervals are drawn, by horizon, on quiet steps and within events.
+/// How wide averaged intervals are drawn, by horizon, on quiet steps, near events and within them.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
 pub(crate) struct Stretch([f64; GROUPS]);
 
@@ -151,24 +160,30 @@ pub(crate) struct Blend {
 
 impl Blend {
     /// Joins the parts over the medians of the anchor, on the log scale.
-    #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
     pub(crate) fn join(
         &mut self,
         (origin_us, step_us): (i64, i64),
         parts: &[Part],
         anchor_log: &[f64],
-        events: &[bool],
-        levels: usize,
+        when: &[When],
+        levels: &[f64],
     ) {
         let weights: Vec<Vec<f64>> = Group::all().map(|group| weights(parts, group)).collect();
+        let deviations: Vec<f64> = levels.iter().map(|level| normal_quantile(*level)).collect();
+        let middle = deviations.iter().enumerate().min_by(|(_, a), (_, b)| a.abs().total_cmp(&b.abs()));
+        let middle = middle.map_or(0, |(at, _)| at);
         self.origin_us = origin_us;
         self.deltas.clear();
-        for ((step, (base, event)), k) in anchor_log.iter().zip(events).enumerate().zip(0_i64..) {
-            let Some(weights) = weights.get(Group::of(k * step_us, *event).index()) else { continue };
-            for at in step * levels..(step + 1) * levels {
-                let logs = parts.iter().map(|part| part.logs.get(at).copied().unwrap_or(*base));
-                let mean: f64 = logs.zip(weights).map(|(log, weight)| log * weight).sum();
-                self.deltas.push((mean - base) as f32);
+        for ((step, (base, when)), k) in anchor_log.iter().zip(when).enumerate().zip(0_i64..) {
+            let Some(weights) = weights.get(Group::of(k * step_us, *when).index()) else { continue };
+            let of = |level: usize| parts.iter().map(move |part| part.logs.get(step * levels.len() + level).unwrap_or(base));
+            let mean = |level: usize| of(level).zip(weights).map(|(log, weight)| log * weight).sum::<f64>();
+            let median = mean(middle);
+            let apart: f64 = of(middle).zip(weights).map(|(log, weight)| weight * (log - median).powi(2)).sum();
+            for (level, deviation) in deviations.iter().enumerate() {
+                let width = (mean(level) - median).hypot(deviation * apart.sqrt());
+                #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
+                self.deltas.push((median + width.copysign(*deviation) - base) as f32);
             }
         }
     }
@@ -177,7 +192,7 @@ impl Blend {
     pub(crate) fn over(
         &self,
         anchor_log: &[f64],
-        events: &[bool],
+        when: &[When],
         (origin_us, step_us): (i64, i64),
         levels: &[f64],
         stretch: &Stretch,
@@ -186,8 +201,8 @@ impl Blend {
         let last = rows.len().checked_sub(1)?;
         let passed = usize::try_from((origin_us - self.origin_us).div_euclid(step_us)).ok()?;
         let mut values = Vec::with_capacity(anchor_log.len() * levels.len());
-        for ((step, (base, event)), k) in anchor_log.iter().zip(events).enumerate().zip(0_i64..) {
-            let stretch = stretch.of(Group::of(k * step_us, *event));
+        for ((step, (base, when)), k) in anchor_log.iter().zip(when).enumerate().zip(0_i64..) {
+            let stretch = stretch.of(Group::of(k * step_us, *when));
             let row = rows.get((step + passed).min(last))?;
             let middle = at_level(levels, row, 0.5);
             let mut floor = 0.0_f32;
@@ -222,22 +237,22 @@ impl Shares {
     /// What a family counts for on steps within events, on average over the horizons.
     pub(crate) fn within_events(&self, family: &str) -> f64 {
         let shares = self.0.get(family).into_iter().flatten();
-        let within = Group::all().zip(shares).filter(|(group, _)| group.event);
+        let within = Group::all().zip(shares).filter(|(group, _)| group.when == When::Event);
         let (sum, count) = within.fold((0.0, 0.0), |(sum, count), (_, share)| (sum + share, count + 1.0));
         sum / f64::max(count, 1.0)
     }
 
     /// Parameters for the record: what each family counts for from the nearest horizon to the furthest.
     pub(crate) fn parameters(&self) -> serde_json::Value {
-        let of = |event: bool| {
+        let of = |when: When| {
             let shares = self.0.iter().map(|(name, shares)| {
-                let of = Group::all().zip(shares).filter(|(group, _)| group.event == event);
+                let of = Group::all().zip(shares).filter(|(group, _)| group.when == when);
                 let rounded: Vec<f64> = of.map(|(_, share)| (share * 1e4).round() / 1e4).collect();
                 (name.clone(), rounded.into())
             });
             serde_json::Value::Object(shares.collect())
         };
-        serde_json::json!({ "quiet": of(false), "events": of(true) })
+        serde_json::json!({ "quiet": of(When::Quiet), "near": of(When::Near), "events": of(When::Event) })
     }
 }
 
@@ -266,7 +281,7 @@ mod tests {
 
     /// Steps an hour ahead.
     fn near(event: bool) -> Group {
-        Group::of(HOUR_US, event)
+        Group::of(HOUR_US, When::of_flag(event))
     }
 
     fn recent(quiet: f64, during: f64, event_days: i64) -> Recent {
@@ -290,12 +305,12 @@ mod tests {
         assert_eq!(weights(&hopeless, near(false)), [1.0, 0.0]);
         // What counts is how each did as far ahead.
         let mut late = recent(0.1, 0.1, 0);
-        late.add(Group::of(30 * HOUR_US, false), 0.3, 1.0, 0);
+        late.add(Group::of(30 * HOUR_US, When::Quiet), 0.3, 1.0, 0);
         let mut early = recent(0.3, 0.3, 0);
-        early.add(Group::of(30 * HOUR_US, false), 0.1, 1.0, 0);
+        early.add(Group::of(30 * HOUR_US, When::Quiet), 0.1, 1.0, 0);
         let parts = [Part::new(late, 1.0, &[]), Part::new(early, 1.0, &[])];
         assert_eq!(weights(&parts, near(false)), [1.0, 0.0]);
-        assert_eq!(weights(&parts, Group::of(30 * HOUR_US, false)), [0.0, 1.0]);
+        assert_eq!(weights(&parts, Group::of(30 * HOUR_US, When::Quiet)), [0.0, 1.0]);
         let unknown = [Part::new(Recent::default(), 1.0, &[]), Part::new(Recent::default(), 0.5, &[])];
         assert_eq!(weights(&unknown, near(false)), [2.0 / 3.0, 1.0 / 3.0]);
     }
@@ -306,15 +321,22 @@ mod tests {
         let parts = [part([90.0, 100.0, 110.0, 90.0, 100.0, 110.0]), part([80.0, 100.0, 130.0, 80.0, 100.0, 130.0])];
         let mut blend = Blend::default();
         let over = |blend: &Blend, base: f64, now: i64| {
-            blend.over(&[base, base], &[false, false], (now, HOUR_US), &LEVELS, &Stretch([1.0; GROUPS]))
+            blend.over(&[base, base], &[When::Quiet; 2], (now, HOUR_US), &LEVELS, &Stretch([1.0; GROUPS]))
         };
         assert!(over(&blend, log(100.0), 0).is_none());
-        blend.join((0, HOUR_US), &parts, &[log(100.0); 2], &[false, false], 3);
+        blend.join((0, HOUR_US), &parts, &[log(100.0); 2], &[When::Quiet; 2], &LEVELS);
         let values = over(&blend, log(100.0), 0).expect("joined");
         // Geometric means of 91 and 81, of 111 and 131 (the log scale adds one).
         for (value, expected) in values.iter().zip([84.85, 100.0, 119.6]) {
             assert!((value - expected).abs() < 0.1, "{values:?}");
         }
+        // Families that are apart are less certain together than each alone.
+        let mut apart = Blend::default();
+        let parts = [part([90.0, 100.0, 110.0, 90.0, 100.0, 110.0]), part([108.0, 120.0, 132.0, 108.0, 120.0, 132.0])];
+        apart.join((0, HOUR_US), &parts, &[log(100.0); 2], &[When::Quiet; 2], &LEVELS);
+        let wide = over(&apart, log(100.0), 0).expect("joined");
+        let expected = 0.1_f64.hypot(1.2816 * 0.0905);
+        assert!((f64::from(wide[2] / wide[1]).ln() - expected).abs() < 0.01, "{wide:?}");
         let doubled = over(&blend, log(200.0), HOUR_US).expect("joined");
         assert!((doubled[1] - 200.0).abs() < 0.1, "{doubled:?}");
     }
@@ -322,7 +344,7 @@ mod tests {
     #[test]
     fn intervals_widen_until_four_of_five_values_are_within() {
         let mut stretch = Stretch::default();
-        for turn in 0..40_000 {
+        for turn in 0..120_000 {
             // Values are spread evenly from -1 to 1 around 10; the interval starts too narrow.
             let actual = 10.0 + f64::from(turn * 7919 % 2_001) / 1_000.0 - 1.0;
             let half = 0.6 * stretch.of(near(false));

@@ -1,8 +1,12 @@
 //! Event signals as models see them, and their response kernel.
 
+mod responses;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+
+pub(crate) use responses::Responses;
 
 const HOUR_US: i64 = 3_600_000_000;
 /// Events of this length or more act over their whole span, in parts of a day; shorter ones around start and end.
@@ -10,8 +14,51 @@ const LONG_US: i64 = 12 * HOUR_US;
 /// How far an event can act before its start and behind its end.
 const BEFORE_US: i64 = 24 * HOUR_US;
 const BEHIND_US: i64 = 24 * HOUR_US;
+/// So far around an event load is less certain than usual: people go away before a holiday and come back after it.
+pub(crate) const NEAR_US: i64 = 48 * HOUR_US;
 /// Names with a response of their own: those that have returned, the most frequent first.
 const NAMES: usize = 24;
+
+/// Where a step is, as seen from the events that are known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum When {
+    /// Far from all events.
+    #[default]
+    Quiet,
+    /// Within two days before or behind an event.
+    Near,
+    /// Within an event.
+    Event,
+}
+
+impl When {
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Quiet, Self::Near, Self::Event];
+
+    /// Of a step, by these events.
+    pub(crate) fn of(events: &[&KnownEvent], start_us: i64, step_us: i64) -> Self {
+        let is_near = |event: &&KnownEvent| {
+            start_us < event.ends_at_us + NEAR_US && start_us + step_us > event.starts_at_us - NEAR_US
+        };
+        if events.iter().any(|event| event.flags(start_us, step_us)) {
+            Self::Event
+        } else if events.iter().any(is_near) {
+            Self::Near
+        } else {
+            Self::Quiet
+        }
+    }
+
+    /// Of a step of which only this is known.
+    pub(crate) fn of_flag(is_event: bool) -> Self {
+        if is_event { Self::Event } else { Self::Quiet }
+    }
+
+    /// Its place among all.
+    pub(crate) fn index(self) -> usize {
+        self as usize
+    }
+}
 
 /// One revision of an event signal.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -115,6 +162,11 @@ impl EventBook {
         }
     }
 
+    /// Events known at `at_us` that are near to `[from_us, to_us)`.
+    pub(crate) fn near(&self, at_us: i64, from_us: i64, to_us: i64) -> Vec<&KnownEvent> {
+        self.known(at_us, from_us - NEAR_US, to_us + NEAR_US)
+    }
+
     /// Events known at `at_us` that may act in `[from_us, to_us)`.
     pub(crate) fn known(&self, at_us: i64, from_us: i64, to_us: i64) -> Vec<&KnownEvent> {
         let newest =
@@ -166,14 +218,14 @@ impl EventColumns {
         self.classes.len() * PHASES
     }
 
-    /// What is believed of each column before any event was seen.
-    pub(crate) fn prior(&self) -> Vec<f64> {
+    /// What is believed of each column before any event was seen, by what such events did at other workloads.
+    pub(crate) fn prior(&self, elsewhere: &Responses) -> Vec<f64> {
         self.classes
             .iter()
             .flat_map(|class| {
                 let raises = !class.is_long && matches!(class.kind.as_str(), "campaign" | "launch" | "sale" | "match");
                 let is_whole_kind = class.name.is_empty();
-                PRIOR_LIFT.map(|lift| if raises && is_whole_kind { lift } else { 0.0 })
+                elsewhere.shrink(class, PRIOR_LIFT.map(|lift| if raises && is_whole_kind { lift } else { 0.0 }))
             })
             .collect()
     }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::calibration::Centres;
 use crate::ensemble::Shares;
-use crate::event::{EventBook, KnownEvent};
+use crate::event::{EventBook, KnownEvent, Responses};
 use crate::learned::{Base, Learned};
 use crate::mstl::Mstl;
 use crate::ridge::{Memory, Ridge};
@@ -12,7 +12,8 @@ use crate::seasonal_naive::SeasonalNaive;
 use crate::{History, ModelError};
 
 const DAY_US: i64 = 86_400_000_000;
-const EVENTS_AHEAD_US: i64 = 15 * DAY_US;
+/// Signals that are announced for so far ahead have a response, if only the guess.
+const EVENTS_AHEAD_US: i64 = 400 * DAY_US;
 
 /// A fitted model of one series.
 pub trait Model {
@@ -88,6 +89,11 @@ impl Family {
         }
     }
 
+    /// Is it scored beside the others, and never served?
+    pub(crate) fn is_benchmark(self) -> bool {
+        self == Self::AugursMstlEts
+    }
+
     /// Is it fitted anew as soon as the forecasts are off?
     pub(crate) fn follows_load(self) -> bool {
         matches!(self, Self::RidgeEvents | Self::Ensemble)
@@ -102,11 +108,13 @@ impl Family {
         }
     }
 
-    /// How old a model may be: the short ridge follows the load, the others take a day.
-    pub(crate) fn refit_after_us(self, configured_us: i64) -> i64 {
+    /// How old a model may be: the short ridge follows the load, the others take a day, and the benchmark a week of
+    /// daily steps.
+    pub(crate) fn refit_after_us(self, configured_us: i64, step_us: i64) -> i64 {
         match self {
-            Self::Ensemble | Self::RidgeEvents | Self::AugursMstlEts => configured_us,
+            Self::Ensemble | Self::RidgeEvents => configured_us,
             Self::SeasonalNaive | Self::RidgeLong | Self::Boosted => configured_us.max(DAY_US),
+            Self::AugursMstlEts => configured_us.max(DAY_US).max(7 * step_us),
         }
     }
 
@@ -115,14 +123,14 @@ impl Family {
     /// # Errors
     /// When the history is too short or has nothing but gaps.
     pub(crate) fn fit(self, training: &Training<'_>, previous: Option<&Fitted>) -> Result<Fitted, ModelError> {
-        let Training { history, book, horizon_steps, shares, base, borrows_trees } = *training;
+        let Training { history, book, horizon_steps, shares, base, borrows_trees, elsewhere } = *training;
         let now_us = history.end_us();
         // Only what a fit can rest on, or what it will be asked for, needs a column.
         let known = || book.known(now_us, history.start_us(), now_us + EVENTS_AHEAD_US);
         Ok(match (self, previous) {
             (Self::Ensemble, _) => Fitted::Ensemble(shares.clone()),
-            (Self::RidgeEvents, _) => Fitted::Ridge(Ridge::fit(history, &known(), Memory::Short)?),
-            (Self::RidgeLong, _) => Fitted::Ridge(Ridge::fit(history, &known(), Memory::Long)?),
+            (Self::RidgeEvents, _) => Fitted::Ridge(Ridge::fit(history, &known(), Memory::Short, elsewhere)?),
+            (Self::RidgeLong, _) => Fitted::Ridge(Ridge::fit(history, &known(), Memory::Long, elsewhere)?),
             (Self::SeasonalNaive, _) => Fitted::SeasonalNaive(SeasonalNaive::fit(history)?),
             (Self::AugursMstlEts, _) => Fitted::Mstl(Mstl::fit(history, horizon_steps)?),
             (Self::Boosted, previous) => {
@@ -155,6 +163,8 @@ pub(crate) struct Training<'a> {
     pub(crate) base: Option<&'a Base>,
     /// Are trees lent, rather than grown?
     pub(crate) borrows_trees: bool,
+    /// What events do at other workloads.
+    pub(crate) elsewhere: &'a Responses,
 }
 
 impl Fitted {

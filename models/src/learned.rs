@@ -21,7 +21,7 @@ pub(crate) use rows::Row;
 pub(crate) use trees::Trees;
 
 use crate::calibration::Centres;
-use crate::event::{EventBook, KnownEvent};
+use crate::event::{EventBook, KnownEvent, Responses};
 use crate::ridge::{Memory, Ridge};
 use crate::{History, ModelError};
 use frame::Frame;
@@ -104,7 +104,7 @@ impl Learned {
     /// The path; empty without trees.
     pub(crate) fn predict(&self, history: &History, events: &[&KnownEvent], steps: usize) -> Centres {
         let Some(trees) = self.trees() else { return Centres::default() };
-        trees.centres(&Frame::new(history, events, &self.base.short, self.base.long.as_ref(), steps), steps)
+        trees.centres(&Frame::new(history, events, &self.base.short, self.base.long.as_ref()), steps)
     }
 
     /// The trees and the ridges they stand on, without the rows they were grown from; borrowed trees become its own,
@@ -129,9 +129,11 @@ impl Base {
     fn fit(history: &History, book: &EventBook, at_us: i64) -> Result<Self, ModelError> {
         let seen = history.until(at_us, i64::MAX);
         let events = book.known(at_us, seen.start_us(), at_us + 15 * DAY_US);
-        let short = Ridge::fit(&seen, &events, Memory::Short)?;
+        // What was known elsewhere by then is not kept.
+        let elsewhere = Responses::default();
+        let short = Ridge::fit(&seen, &events, Memory::Short, &elsewhere)?;
         let is_long = at_us - seen.start_us() >= LONG_FROM_DAYS * DAY_US;
-        let long = if is_long { Some(Ridge::fit(&seen, &events, Memory::Long)?) } else { None };
+        let long = if is_long { Some(Ridge::fit(&seen, &events, Memory::Long, &elsewhere)?) } else { None };
         Ok(Self { short, long })
     }
 }

@@ -3,13 +3,13 @@
 //! A linear model on the log scale, fitted by penalised least squares: a level that is linear between days and whose
 //! daily differences are penalised, harmonics of the day and the week, and a response kernel for each kind of event,
 //! shrunk towards a prior. Huber weights keep outliers from bending the quiet part, rows within events keep their full
-//! weight, and older rows count less (half after ten days). A forecast is the seasonal and event part, plus the level
+//! weight, and older rows count less (half after ten days). Steps within half an hour share a row. A forecast is the seasonal and event part, plus the level
 //! of the last day, to which the deviation of the last minutes returns.
 
 use nalgebra::{Cholesky, DMatrix, DVector};
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Acting, EventColumns, KnownEvent};
+use crate::event::{Acting, EventColumns, KnownEvent, Responses};
 use crate::family::Model;
 use crate::scales::{log, median};
 use crate::season::Season;
@@ -33,6 +33,9 @@ const PASSES: usize = 3;
 const DEVIATION_LEFT_PER_HOUR: f64 = 0.834;
 /// The level is the median of a day, and of as many steps at the least.
 const LEVEL_STEPS: usize = 7;
+
+/// Steps within so much share a row of a fit.
+const ROW_US: i64 = 30 * 60_000_000;
 
 /// How long a ridge remembers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -102,7 +105,13 @@ struct NormalEquations {
 }
 
 impl Ridge {
-    pub(crate) fn fit(history: &History, events: &[&KnownEvent], memory: Memory) -> Result<Self, ModelError> {
+    /// Fits to a history with these events, of which `elsewhere` tells what they do at other workloads.
+    pub(crate) fn fit(
+        history: &History,
+        events: &[&KnownEvent],
+        memory: Memory,
+        elsewhere: &Responses,
+    ) -> Result<Self, ModelError> {
         let from_us = history.start_us().max(history.end_us().saturating_sub(memory.reach_us()));
         let seasonal = Season::of(history.end_us() - from_us, history.step_us());
         let events: Vec<_> = events.iter().copied().filter(|event| event.acts(from_us, i64::MAX)).collect();
@@ -112,7 +121,7 @@ impl Ridge {
             let problem = format!("{} steps with values are too few", rows.targets.len());
             return Err(ModelError::Fit { family: memory.family(), problem });
         }
-        let coefficients = rows.solve(history, &columns, seasonal.width(), memory)?;
+        let coefficients = rows.solve(history, &columns.prior(elsewhere), seasonal.width(), memory)?;
         let knots = rows.knots.len();
         let season_end = knots + seasonal.width();
         Ok(Self {
@@ -135,16 +144,16 @@ impl Ridge {
         (seasonal, dot_single(row, &self.response))
     }
 
-    /// Where events act, for [`Ridge::response_at`].
-    pub(crate) fn acting(&self, events: &[&KnownEvent]) -> Vec<Acting> {
-        self.columns.acting(events)
-    }
-
     /// What these events do to a step, on the log scale.
-    pub(crate) fn response_at(&self, events: &[Acting], start_us: i64, step_us: i64) -> f64 {
+    fn response_at(&self, events: &[Acting], start_us: i64, step_us: i64) -> f64 {
         let mut row = vec![0.0; self.columns.len()];
         EventColumns::row(events, start_us, step_us, &mut row);
         dot_single(&row, &self.response)
+    }
+
+    /// What the events do that it has seen.
+    pub(crate) fn responses(&self, events: &[&KnownEvent], span_us: (i64, i64)) -> Responses {
+        Responses::of(&self.columns, &self.response, events, span_us)
     }
 
     /// Was there enough history for a season of the year?
@@ -152,51 +161,53 @@ impl Ridge {
         self.seasonal.is_yearly()
     }
 
-    /// The forecast behind the end of a history, in its parts.
-    pub(crate) fn path(&self, history: &History, events: &[&KnownEvent], steps: usize) -> Path {
+    /// Where a forecast behind the end of a history starts from.
+    pub(crate) fn standing(&self, history: &History, events: &[&KnownEvent]) -> Standing<'_> {
         let step_us = history.step_us();
         let events = self.columns.acting(events);
         let mut row = Vec::new();
+        let mut rest_of = |log: f64, start_us: i64, length_us: i64| {
+            let (seasonal, response) = self.structure(&events, start_us, length_us, &mut row);
+            log - seasonal - response
+        };
         let day = usize::try_from(DAY_US / step_us).unwrap_or(1).max(LEVEL_STEPS);
-        let deviations: Vec<f64> = history
-            .last(day)
-            .filter_map(|(at_us, value)| {
-                let (seasonal, response) = self.structure(&events, at_us, step_us, &mut row);
-                Some(log(value?) - seasonal - response)
-            })
-            .collect();
-        let recent: Vec<f64> = deviations.iter().rev().take(3).copied().collect();
-        let level = median(deviations);
+        let coarse = coarse_rows(history.last(day), step_us);
+        let level = median(coarse.iter().map(|row| rest_of(row.sum / row.count, row.middle_us(step_us), step_us)).collect());
+        let known = history.last(day).rev().filter_map(|(at_us, value)| Some((at_us, log(value?))));
+        let recent: Vec<f64> = known.take(3).map(|(at_us, log)| rest_of(log, at_us, step_us)).collect();
         #[expect(clippy::cast_precision_loss, reason = "three values")]
         let now = if recent.is_empty() { level } else { recent.iter().sum::<f64>() / recent.len() as f64 };
         #[expect(clippy::cast_precision_loss, reason = "hours of a step")]
         let left = DEVIATION_LEFT_PER_HOUR.powf(step_us as f64 / 3.6e9);
-        let mut deviation = now - level;
-        let parts = (0..).take(steps).map(|k| {
-            deviation *= left;
-            let at_us = history.end_us() + k * step_us;
-            let (seasonal, response) = self.structure(&events, at_us, step_us, &mut row);
-            (level + deviation + seasonal, response)
-        });
-        Path { parts: parts.collect() }
+        Standing { ridge: self, events, end_us: history.end_us(), step_us, level, deviation: now - level, left }
     }
 }
 
-/// A forecast on the log scale: for each step what it is without events, and what they do.
+/// A ridge at the end of a history.
 #[derive(Clone, Debug)]
-pub(crate) struct Path {
-    parts: Vec<(f64, f64)>,
+pub(crate) struct Standing<'a> {
+    ridge: &'a Ridge,
+    events: Vec<Acting>,
+    end_us: i64,
+    step_us: i64,
+    level: f64,
+    deviation: f64,
+    /// What is left of the deviation after a step.
+    left: f64,
 }
 
-impl Path {
-    /// A step's value without events; 0 beyond the path.
-    pub(crate) fn without_events(&self, step: usize) -> f64 {
-        self.parts.get(step).map_or(0.0, |(without, _)| *without)
+impl Standing<'_> {
+    /// A step on the log scale: what it is without events, and what they do.
+    pub(crate) fn at(&self, step: usize, row: &mut Vec<f64>) -> (f64, f64) {
+        let steps = i32::try_from(step).unwrap_or(i32::MAX);
+        let at_us = self.end_us + self.step_us * i64::from(steps);
+        let (seasonal, response) = self.ridge.structure(&self.events, at_us, self.step_us, row);
+        (self.level + self.deviation * self.left.powi(steps.saturating_add(1)) + seasonal, response)
     }
 
-    /// A step's value; 0 beyond the path.
-    pub(crate) fn full(&self, step: usize) -> f64 {
-        self.parts.get(step).map_or(0.0, |(without, response)| without + response)
+    /// What events do to a step that starts at this time, on the log scale.
+    pub(crate) fn response_at(&self, start_us: i64) -> f64 {
+        self.ridge.response_at(&self.events, start_us, self.step_us)
     }
 }
 
@@ -206,8 +217,8 @@ impl Model for Ridge {
     }
 
     fn predict(&self, history: &History, events: &[&KnownEvent], steps: usize) -> Vec<f64> {
-        let path = self.path(history, events, steps);
-        path.parts.iter().map(|(without, response)| without + response).collect()
+        let (standing, mut row) = (self.standing(history, events), Vec::new());
+        (0..steps).map(|step| standing.at(step, &mut row)).map(|(without, response)| without + response).collect()
     }
 
     fn parameters(&self) -> serde_json::Value {
@@ -246,23 +257,23 @@ impl Rows {
         let acting = columns.acting(events);
         let (half_life, event_half_life) = memory.half_lives_days((history.end_us() - from_us) as f64 / DAY_US as f64);
         let mut knot = 0;
-        for (at_us, value) in history.last(steps) {
-            let Some(value) = value else { continue };
-            let position = (at_us - from_us) as f64 / DAY_US as f64;
+        for row in coarse_rows(history.last(steps), step_us) {
+            let middle_us = row.middle_us(step_us);
+            let position = (middle_us - from_us).max(0) as f64 / DAY_US as f64;
             let [mut low, mut high] = rows.gap(knot);
             while position >= high && knot + 2 < rows.knots.len() {
                 knot += 1;
                 [low, high] = rows.gap(knot);
             }
             rows.level.push((knot, (position - low) / (high - low)));
-            seasonal.push_row(at_us, &mut rows.dense);
-            EventColumns::row(&acting, at_us, step_us, &mut response);
+            seasonal.push_row(middle_us, &mut rows.dense);
+            EventColumns::row(&acting, row.start_us, row.length_us, &mut response);
             rows.dense.extend(&response);
             rows.in_event.push(response.iter().any(|cell| *cell > 0.0));
-            rows.targets.push(log(value));
-            let age_days = (history.end_us() - at_us) as f64 / DAY_US as f64;
+            rows.targets.push(row.sum / row.count);
+            let age_days = (history.end_us() - middle_us) as f64 / DAY_US as f64;
             let half_life = if rows.in_event.last() == Some(&true) { event_half_life } else { half_life };
-            rows.weights.push(0.5_f64.powf(age_days / half_life));
+            rows.weights.push(row.count * 0.5_f64.powf(age_days / half_life));
         }
         rows
     }
@@ -271,7 +282,7 @@ impl Rows {
     fn solve(
         &self,
         history: &History,
-        columns: &EventColumns,
+        prior: &[f64],
         seasonal: usize,
         memory: Memory,
     ) -> Result<Vec<f64>, ModelError> {
@@ -303,7 +314,7 @@ impl Rows {
                 *cell(&mut normal, size, knots + column, knots + column) += penalty;
             }
             let penalty = EVENT_PENALTY * (day_rows / 24.0).max(1.0);
-            for (column, prior) in columns.prior().into_iter().enumerate() {
+            for (column, prior) in prior.iter().enumerate() {
                 let at = knots + seasonal + column;
                 *cell(&mut normal, size, at, at) += penalty;
                 if let Some(right) = right.get_mut(at) {
@@ -388,6 +399,37 @@ impl Rows {
         };
         residuals.iter().zip(&self.in_event).map(weight).collect()
     }
+}
+
+/// Steps that lie together in one row.
+struct Coarse {
+    start_us: i64,
+    length_us: i64,
+    /// Of the logs.
+    sum: f64,
+    count: f64,
+}
+
+impl Coarse {
+    /// Start of a step in its middle.
+    fn middle_us(&self, step_us: i64) -> i64 {
+        self.start_us + (self.length_us - step_us) / 2
+    }
+}
+
+/// Steps shorter than [`ROW_US`] share a row: seasons and responses turn more slowly, and a fit takes a fraction of the time.
+fn coarse_rows(steps: impl Iterator<Item = (i64, Option<f64>)>, step_us: i64) -> Vec<Coarse> {
+    let length_us = step_us * (ROW_US / step_us).max(1);
+    let mut rows: Vec<Coarse> = Vec::new();
+    for (at_us, value) in steps {
+        let Some(value) = value.map(log) else { continue };
+        let start_us = at_us - at_us.rem_euclid(length_us);
+        match rows.last_mut().filter(|row| row.start_us == start_us) {
+            Some(row) => (row.sum, row.count) = (row.sum + value, row.count + 1.0),
+            None => rows.push(Coarse { start_us, length_us, sum: value, count: 1.0 }),
+        }
+    }
+    rows
 }
 
 /// A cell of the lower triangle. The index is within by construction of the callers.

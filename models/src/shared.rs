@@ -1,4 +1,6 @@
-//! One set of trees for many workloads: a global model (Montero-Manso and Hyndman, "Principles and algorithms for
+//! What workloads share: one set of trees for all of them, and what events do.
+//!
+//! The trees are a global model (Montero-Manso and Hyndman, "Principles and algorithms for
 //! forecasting groups of time series: locality and globality", 2021; Januschowski and others, 2020). Every workload keeps
 //! its own ridges, calibration and weights; what a ridge misses, relative to it and on the log scale, is alike from
 //! workload to workload, so the rows of all grow the trees together, in a room that does not grow with their number.
@@ -10,18 +12,23 @@
 //! Trees are grown when rows have come and are lent to those whose history has passed the time at which they were grown,
 //! so that no forecast rests on a row from after its origin, whichever workload's row that is, and that all who are at one
 //! time borrow the same. Trees of one workload alone are lent at once.
+//!
+//! What a ridge has learned of a kind of events is pooled in the same way, once a day, and is where the ridges of the others
+//! start from: a workload's first sale is forecast by the sales of the others.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::engine::is_wanted;
+use crate::event::Responses;
 use crate::learned::{Row, Trees};
 use crate::{Engine, EngineConfig, Note};
 
 /// Rows of all workloads at the most.
 const MAX_ROWS: usize = 160_000;
+const DAY_US: i64 = 86_400_000_000;
 /// Versions of the trees that are kept for workloads whose windows come later than others'.
 const VERSIONS: usize = 4;
 
@@ -38,8 +45,20 @@ pub struct Shared {
     /// The newest last.
     #[serde(with = "versions")]
     versions: VecDeque<Arc<Trees>>,
+    /// What events did at each workload when it was last told, and when that was.
+    given: BTreeMap<u64, (i64, Responses)>,
+    /// The same of all together, the newest last.
+    pools: VecDeque<Pool>,
     /// Are versions kept, however old?
     keeps_all: bool,
+}
+
+/// What events did at all workloads by some time.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Pool {
+    at_us: i64,
+    all: Responses,
+    given: BTreeMap<u64, Responses>,
 }
 
 /// What a workload gave at one time.
@@ -66,14 +85,43 @@ impl Shared {
         notes
     }
 
-    /// Before an engine takes a step in: tells it which rows are wanted.
+    /// Before an engine takes a step in: tells it which rows are wanted, and what events do at other workloads.
     pub fn ready(&self, engine: &mut Engine) {
         engine.thin(self.thinned);
+        self.tell(engine);
+    }
+
+    /// What events did at other workloads before the end of its history.
+    fn tell(&self, engine: &mut Engine) {
+        let now_us = engine.span_us().1;
+        let Some(pool) = self.pools.iter().rev().find(|pool| pool.at_us < now_us) else { return };
+        engine.tell_elsewhere(pool.at_us, |workload| match pool.given.get(&workload) {
+            Some(own) => pool.all.without(own),
+            None => pool.all.clone(),
+        });
+    }
+
+    /// Takes in what events did at a workload; once a day all are added up.
+    fn pool(&mut self, now_us: i64, workload: u64, responses: Responses) {
+        self.given.insert(workload, (now_us, responses));
+        if self.pools.back().is_some_and(|newest| now_us - newest.at_us < DAY_US) {
+            return;
+        }
+        // One that is ahead of others has told what they must not know of.
+        let come = self.given.iter().filter(|(_, (end_us, _))| *end_us <= now_us);
+        let given: BTreeMap<u64, Responses> = come.map(|(workload, (_, of))| (*workload, of.clone())).collect();
+        self.pools.push_back(Pool { at_us: now_us, all: Responses::summed(given.values()), given });
+        if self.pools.len() > VERSIONS && !self.keeps_all {
+            self.pools.pop_front();
+        }
     }
 
     /// Behind a step: takes the rows that the engine gives, grows the trees when it is time, and lends them.
     pub fn collect(&mut self, engine: &mut Engine) {
         if let Some(workload) = engine.gives_rows_of() {
+            if let Some(responses) = engine.take_responses() {
+                self.pool(engine.span_us().1, workload, responses);
+            }
             let rows = engine.take_rows();
             if !rows.is_empty() {
                 self.add(engine.config(), engine.span_us(), workload, rows);
@@ -83,8 +131,9 @@ impl Shared {
         self.lend(engine);
     }
 
-    /// Lends the newest trees that were grown before the engine's next forecast.
+    /// Lends the newest trees that were grown before the engine's next forecast, and tells what events do elsewhere.
     pub fn lend(&self, engine: &mut Engine) {
+        self.tell(engine);
         let now_us = engine.span_us().1;
         let is_lent = |trees: &Trees| trees.grown_us < now_us || (trees.grown_us == now_us && trees.workloads == 1);
         engine.lend(self.versions.iter().rev().find(|trees| is_lent(trees)));

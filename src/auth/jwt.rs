@@ -3,13 +3,12 @@
 
 use std::path::PathBuf;
 
-use aws_lc_rs::hmac;
-use aws_lc_rs::signature::{RSA_PKCS1_2048_8192_SHA256, RsaPublicKeyComponents};
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use headroom_actuator::Caller;
 use headroom_actuator_decide::roles::{Role, Roles};
 use headroom_proto::EventTime;
+use jsonwebtoken::errors::{Error, ErrorKind};
+use jsonwebtoken::jwk::{AlgorithmParameters, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -40,35 +39,18 @@ fn roles_claim() -> String {
 }
 
 /// Checks tokens.
+#[derive(Debug)]
 pub(super) struct Verifier {
     config: JwtConfig,
-    keys: Vec<(Option<String>, Key)>,
+    keys: Vec<Key>,
 }
 
-enum Key {
-    Rsa(RsaPublicKeyComponents<Vec<u8>>),
-    Secret(Box<hmac::Key>),
-}
-
-#[derive(Deserialize)]
-struct KeySet {
-    keys: Vec<JsonKey>,
-}
-
-#[derive(Deserialize)]
-struct JsonKey {
-    kty: String,
-    kid: Option<String>,
-    n: Option<String>,
-    e: Option<String>,
-    k: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Head {
-    alg: String,
-    kid: Option<String>,
-    crit: Option<Value>,
+/// A key of the provider, and what it is good for.
+#[derive(Debug)]
+struct Key {
+    id: Option<String>,
+    algorithm: Algorithm,
+    key: DecodingKey,
 }
 
 impl Verifier {
@@ -76,9 +58,9 @@ impl Verifier {
         let told = |problem: String| format!("{}: {problem}", config.jwks_file.display());
         let text = std::fs::read_to_string(&config.jwks_file).map_err(|error| told(error.to_string()))?;
         // The error of a key would tell the key.
-        let set: KeySet = serde_json::from_str(&text).map_err(|_| told("it is no JSON Web Key Set".to_owned()))?;
-        let keys: Vec<(Option<String>, Key)> =
-            set.keys.into_iter().filter_map(|key| key.usable().transpose()).collect::<Result<_, _>>().map_err(told)?;
+        let set: JwkSet = serde_json::from_str(&text).map_err(|_| told("it is no JSON Web Key Set".to_owned()))?;
+        let keys = set.keys.iter().filter_map(|key| usable(key).transpose());
+        let keys: Vec<Key> = keys.collect::<Result<_, _>>().map_err(told)?;
         if keys.is_empty() {
             return Err(told("it has no key for RS256 or HS256".to_owned()));
         }
@@ -96,20 +78,32 @@ impl Verifier {
         if token.len() > MAX_LENGTH {
             return Err("it is too long".to_owned());
         }
-        let (signed, signature) = token.rsplit_once('.').ok_or("it has no signature")?;
-        let (head, claims) = signed.split_once('.').ok_or("it has no claims")?;
-        let head: Head = serde_json::from_slice(&decoded(head)?).map_err(|_| "its head cannot be read")?;
+        let head = decode_header(token).map_err(|_| "its head cannot be read, or it is not signed")?;
         if head.crit.is_some() {
             return Err("it asks for what is not known here".to_owned());
         }
-        let is_meant = |id: &Option<String>| head.kid.is_none() || id.is_none() || *id == head.kid;
-        let signature = decoded(signature)?;
-        let mut keys = self.keys.iter().filter(|(id, _)| is_meant(id)).map(|(_, key)| key);
-        if !keys.any(|key| key.has_signed(&head.alg, signed.as_bytes(), &signature)) {
-            return Err(format!("no key has signed it by {}", head.alg.chars().take(10).collect::<String>()));
+        let is_meant =
+            |key: &&Key| key.algorithm == head.alg && (head.kid.is_none() || key.id.is_none() || key.id == head.kid);
+        let validation = self.validation(head.alg);
+        for key in self.keys.iter().filter(is_meant) {
+            match decode::<Value>(token, &key.key, &validation) {
+                Ok(token) => return self.claimed(&token.claims, now),
+                // Another key may have signed it.
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidSignature) => {}
+                Err(error) => return Err(fault(&error)),
+            }
         }
-        let claims: Value = serde_json::from_slice(&decoded(claims)?).map_err(|_| "its claims cannot be read")?;
-        self.claimed(&claims, now)
+        Err(format!("no key has signed it by {:?}", head.alg))
+    }
+
+    /// What is asked of a token beside its times: those are held against our own clock.
+    fn validation(&self, algorithm: Algorithm) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
+        validation.set_issuer(&[&self.config.issuer]);
+        validation.set_audience(&[&self.config.audience]);
+        (validation.validate_exp, validation.validate_nbf) = (false, false);
+        validation
     }
 
     fn claimed(&self, claims: &Value, now: EventTime) -> Result<Caller, String> {
@@ -121,14 +115,13 @@ impl Verifier {
         if until <= early {
             return Err("it has expired".to_owned());
         }
-        if time("nbf").is_some_and(|from| from > late) {
+        // One that is no number is none that we could keep to.
+        let has_begun = match claims.get("nbf") {
+            None | Some(Value::Null) => true,
+            Some(from) => from.as_f64().is_some_and(|from| from <= late),
+        };
+        if !has_begun {
             return Err("it does not hold yet".to_owned());
-        }
-        if claims.get("iss").and_then(Value::as_str) != Some(self.config.issuer.as_str()) {
-            return Err("another has issued it".to_owned());
-        }
-        if !texts(claims.get("aud")).contains(&self.config.audience.as_str()) {
-            return Err("it is for another audience".to_owned());
         }
         let subject = claims.get("sub").and_then(Value::as_str).filter(|subject| !subject.trim().is_empty());
         let subject = subject.ok_or("it names nobody")?.to_owned();
@@ -149,43 +142,45 @@ fn texts(value: Option<&Value>) -> Vec<&str> {
     }
 }
 
-fn decoded(text: &str) -> Result<Vec<u8>, String> {
-    URL_SAFE_NO_PAD.decode(text).map_err(|_| "it is not base64".to_owned())
+/// What is wrong with a token that a key has signed; never a part of it.
+fn fault(error: &Error) -> String {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the library may add kinds")]
+    let problem = match error.kind() {
+        ErrorKind::InvalidIssuer => "another has issued it",
+        ErrorKind::InvalidAudience => "it is for another audience",
+        ErrorKind::MissingRequiredClaim(claim) if claim == "exp" => "it does not say until when it holds",
+        ErrorKind::MissingRequiredClaim(claim) if claim == "iss" => "it does not say who has issued it",
+        ErrorKind::MissingRequiredClaim(claim) if claim == "aud" => "it does not say for whom it is",
+        ErrorKind::MissingRequiredClaim(_) => "it names nobody",
+        _ => "it cannot be read",
+    };
+    problem.to_owned()
 }
 
-impl JsonKey {
-    /// The key; none of a kind that is not used here.
-    fn usable(self) -> Result<Option<(Option<String>, Key)>, String> {
-        let part = |part: Option<String>| {
-            part.and_then(|text| URL_SAFE_NO_PAD.decode(text).ok()).ok_or_else(|| "a key is not whole".to_owned())
-        };
-        let key = match self.kty.as_str() {
-            "RSA" => Key::Rsa(RsaPublicKeyComponents { n: part(self.n)?, e: part(self.e)? }),
-            "oct" => {
-                let secret = part(self.k)?;
-                if secret.len() < MIN_SECRET {
-                    return Err(format!("a symmetric key has fewer than {MIN_SECRET} bytes"));
-                }
-                Key::Secret(Box::new(hmac::Key::new(hmac::HMAC_SHA256, &secret)))
-            }
-            _ => return Ok(None),
-        };
-        Ok(Some((self.kid, key)))
-    }
-}
-
-impl Key {
-    fn has_signed(&self, algorithm: &str, message: &[u8], signature: &[u8]) -> bool {
-        match (self, algorithm) {
-            (Self::Rsa(key), "RS256") => key.verify(&RSA_PKCS1_2048_8192_SHA256, message, signature).is_ok(),
-            (Self::Secret(key), "HS256") => hmac::verify(key, message, signature).is_ok(),
-            _ => false,
+/// The key; none of a kind, or for a use, that is not ours.
+fn usable(jwk: &Jwk) -> Result<Option<Key>, String> {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the library may add kinds")]
+    let (algorithm, name) = match &jwk.algorithm {
+        AlgorithmParameters::RSA(_) => (Algorithm::RS256, KeyAlgorithm::RS256),
+        AlgorithmParameters::OctetKey(_) => (Algorithm::HS256, KeyAlgorithm::HS256),
+        // A part is missing: it would be left out without a word.
+        AlgorithmParameters::Other(key)
+            if matches!(key.fields.get("kty").and_then(Value::as_str), Some("RSA" | "oct")) =>
+        {
+            return Err(NOT_WHOLE.to_owned());
         }
+        _ => return Ok(None),
+    };
+    let is_for_us = jwk.common.key_algorithm.is_none_or(|declared| declared == name)
+        && jwk.common.public_key_use.as_ref().is_none_or(|used| *used == PublicKeyUse::Signature);
+    if !is_for_us {
+        return Ok(None);
     }
+    let key = DecodingKey::from_jwk(jwk).map_err(|_| NOT_WHOLE.to_owned())?;
+    if algorithm == Algorithm::HS256 && key.try_get_as_bytes().map_or(0, <[u8]>::len) < MIN_SECRET {
+        return Err(format!("a symmetric key has fewer than {MIN_SECRET} bytes"));
+    }
+    Ok(Some(Key { id: jwk.common.key_id.clone(), algorithm, key }))
 }
 
-impl std::fmt::Debug for Verifier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Verifier").field("config", &self.config).field("keys", &self.keys.len()).finish()
-    }
-}
+const NOT_WHOLE: &str = "a key is not whole";

@@ -2,13 +2,13 @@
 
 use std::io::Write;
 
-use aws_lc_rs::hmac;
 use axum::Router;
 use axum::routing::post;
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use headroom_actuator_decide::roles::Roles;
 use headroom_proto::EventTime;
+use jsonwebtoken::{Algorithm, EncodingKey, crypto};
 use serde_json::{Value, json};
 use tempfile::NamedTempFile;
 
@@ -62,12 +62,16 @@ fn claims() -> Value {
         "realm_access": { "roles": ["operator"] } })
 }
 
-/// Signed by the symmetric key.
+/// Signed by the symmetric key, whatever the head says.
 fn signed(head: &Value, claims: &Value) -> String {
     let part = |value: &Value| URL_SAFE_NO_PAD.encode(value.to_string());
     let text = format!("{}.{}", part(head), part(claims));
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), text.as_bytes());
-    format!("{text}.{}", URL_SAFE_NO_PAD.encode(tag.as_ref()))
+    let tag = tag(&text, SECRET.as_bytes(), Algorithm::HS256);
+    format!("{text}.{tag}")
+}
+
+fn tag(text: &str, secret: &[u8], algorithm: Algorithm) -> String {
+    crypto::sign(text.as_bytes(), &EncodingKey::from_secret(secret), algorithm).expect("signs")
 }
 
 #[test]
@@ -95,22 +99,51 @@ fn a_token_that_is_not_good_in_every_respect_is_refused() {
     for (head, changes, said) in [
         (hs(), vec![("exp", json!(seconds - 61))], "expired"),
         (hs(), vec![("exp", Value::Null)], "until when"),
+        (hs(), vec![("exp", json!("tomorrow"))], "until when"),
+        (hs(), vec![("exp", json!(-1))], "until when"),
         (hs(), vec![("nbf", json!(seconds + 61))], "not hold yet"),
+        (hs(), vec![("nbf", json!("tomorrow"))], "not hold yet"),
         (hs(), vec![("iss", json!("https://evil.example.org"))], "another has issued"),
+        (hs(), vec![("iss", Value::Null)], "who has issued"),
         (hs(), vec![("aud", json!(["shop"]))], "another audience"),
+        (hs(), vec![("aud", json!("shop"))], "another audience"),
+        (hs(), vec![("aud", Value::Null)], "for whom"),
         (hs(), vec![("sub", json!(" "))], "names nobody"),
-        (json!({ "alg": "none" }), vec![], "no key has signed"),
+        (hs(), vec![("sub", Value::Null)], "names nobody"),
+        (json!({ "alg": "none" }), vec![], "not signed"),
+        (json!({}), vec![], "not signed"),
         (json!({ "alg": "HS256", "kid": "one" }), vec![], "no key has signed"),
+        (json!({ "alg": "HS256", "kid": "three" }), vec![], "no key has signed"),
+        (json!({ "alg": "HS384" }), vec![], "no key has signed"),
         (json!({ "alg": "RS256" }), vec![], "no key has signed"),
+        (json!({ "alg": "RS512" }), vec![], "no key has signed"),
         (json!({ "alg": "HS256", "crit": ["exp"] }), vec![], "not known here"),
     ] {
-        let problem = refused(head, &changes);
-        assert!(problem.contains(said), "{said}: {problem}");
+        let problem = refused(head.clone(), &changes);
+        assert!(problem.contains(said), "{head} {changes:?}: {said}: {problem}");
     }
-    // The public key is no secret: who signs with it by HMAC is refused.
+    let almost = [("exp", json!(seconds - 59)), ("nbf", json!(seconds + 59)), ("aud", json!(["shop", "headroom"]))];
+    let mut held = claims();
+    almost.into_iter().for_each(|(name, value)| held[name] = value);
+    assert_eq!(verifier.caller(&signed(&hs(), &held), now()).expect("clocks may differ").subject, "bob");
+    // A longer hash with the right secret is another algorithm.
     let (text, _) = RSA_TOKEN.rsplit_once('.').expect("three parts");
-    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, RSA_N.as_bytes()), text.as_bytes());
-    assert!(verifier.caller(&format!("{text}.{}", URL_SAFE_NO_PAD.encode(tag.as_ref())), now()).is_err());
+    let head = URL_SAFE_NO_PAD.encode(json!({ "alg": "HS512", "kid": "two" }).to_string());
+    let longer = format!("{head}.{}", URL_SAFE_NO_PAD.encode(claims().to_string()));
+    let longer = format!("{longer}.{}", tag(&longer, SECRET.as_bytes(), Algorithm::HS512));
+    assert!(verifier.caller(&longer, now()).expect_err("another").contains("no key has signed it by HS512"));
+    // The public key is no secret: who signs with it by HMAC is refused, whichever key and algorithm the head names.
+    let claims_of_ann = text.split_once('.').expect("two parts").1;
+    for head in [json!({ "alg": "RS256", "kid": "one" }), json!({ "alg": "HS256", "kid": "one" }), hs()] {
+        let text = format!("{}.{claims_of_ann}", URL_SAFE_NO_PAD.encode(head.to_string()));
+        for secret in [RSA_N.as_bytes(), &URL_SAFE_NO_PAD.decode(RSA_N).expect("base64")] {
+            let forged = format!("{text}.{}", tag(&text, secret, Algorithm::HS256));
+            assert!(verifier.caller(&forged, now()).expect_err("forged").contains("no key has signed"), "{head}");
+        }
+    }
+    for unsigned in [text.to_owned(), format!("{text}."), format!("{text}.AAAA"), format!("{RSA_TOKEN}.AAAA")] {
+        assert!(verifier.caller(&unsigned, now()).is_err(), "{unsigned}");
+    }
     let tampered = RSA_TOKEN.replacen("eyJpc3Mi", "eyJpc3Nj", 1);
     assert!(verifier.caller(&tampered, now()).is_err() && verifier.caller("", now()).is_err());
     // Without a role of ours there is nothing that one may do.
@@ -128,6 +161,13 @@ fn keys_and_tokens_that_cannot_be_used_say_why_and_are_not_told() {
         ("[]", "no JSON Web Key Set"),
         ("{\"keys\":[]}", "no key for"),
         ("{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0\"}]}", "fewer than 32"),
+        ("{\"keys\":[{\"kty\":\"oct\",\"k\":\"c2VjcmV0!\"}]}", "not whole"),
+        ("{\"keys\":[{\"kty\":\"RSA\",\"e\":\"AQAB\"}]}", "not whole"),
+        ("{\"keys\":[{\"kty\":\"EC\",\"crv\":\"P-256\",\"x\":\"AA\",\"y\":\"AA\"}]}", "no key for"),
+        ("{\"keys\":[{\"kty\":\"AKP\",\"pub\":\"AA\"}]}", "no key for"),
+        // Keys of another use, or for another algorithm.
+        ("{\"keys\":[{\"kty\":\"RSA\",\"use\":\"enc\",\"n\":\"AA\",\"e\":\"AQAB\"}]}", "no key for"),
+        ("{\"keys\":[{\"kty\":\"RSA\",\"alg\":\"RS512\",\"n\":\"AA\",\"e\":\"AQAB\"}]}", "no key for"),
     ] {
         let keys = file(text);
         let problem = Verifier::open(&config(&keys)).expect_err(said);

@@ -146,7 +146,7 @@ fn engine_config(args: &BacktestArgs) -> anyhow::Result<EngineConfig> {
     levels.dedup_by(|one, other| (*one - *other).abs() < 1e-9);
     // A step of a day is longer than models of five minutes are kept for.
     let refit_after_us = live.engine.refit_after_us.max(args.step.micros());
-    let engine = EngineConfig { refit_after_us, ..live.engine.clone() };
+    let engine = EngineConfig { refit_after_us, with_benchmark: true, ..live.engine.clone() };
     let config = ForecasterConfig { window_size: args.step, horizon: args.horizon, levels, engine, ..live };
     config
         .engine()
@@ -283,6 +283,7 @@ impl<'a> Plan<'a> {
                 }
             }
         };
+        let trees = trees.map(|trees| (trees, &series.workload));
         let scores = backtest::rolling(series.regular(), events, engine, score_from_us, trees, observer)?;
         Ok(Forecast { scores, forecasts, band })
     }

@@ -22,7 +22,15 @@ pub(crate) fn the_record_is_told_exported_and_verified(program: &Program) -> Str
         assert!(shown.contains(part), "not there: {part}\n{shown}");
     }
     serde_json::from_str::<Value>(&program.succeed(&["audit", "show", plan, "--json"])).expect("JSON");
-    for args in [["audit", "show", "nobody"], ["plan", "show", "nobody"], ["rollback", "nobody", "--as=ann"]] {
+    let status = program.succeed(&["status", "worldcup98"]);
+    assert!(status.starts_with("worldcup98  ") && status.contains("no plan waits for a person"), "{status}");
+    for args in [
+        ["audit", "show", "nobody"],
+        ["plan", "show", "nobody"],
+        ["plan", "list", "--workload=nobody"],
+        ["rollback", "nobody", "--as=ann"],
+        ["status", "nobody", "--json"],
+    ] {
         let output = program.run(&args);
         let message = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.code() == Some(2) && message.contains("nobody"), "{args:?}: {message}");

@@ -89,7 +89,7 @@ fn a_question_the_lake_cannot_answer() {
 fn policies_that_cannot_be_used_and_cases_that_are_answered_otherwise() {
     let program = Program::new();
     let cases = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/policy-cases.toml");
-    assert!(program.succeed(&["policy", "test", cases]).contains("10 cases are answered as expected"));
+    assert!(program.succeed(&["policy", "test", cases]).contains("11 cases are answered as expected"));
     assert!(program.succeed(&["policy", "check"]).contains("four-eyes"));
     let wrong = "permit (principal, action, resource)\nwhen { context.stagee == \"automate\" };";
     let path = program.write("wrong.cedar", wrong);
@@ -102,7 +102,7 @@ fn policies_that_cannot_be_used_and_cases_that_are_answered_otherwise() {
     assert_eq!(output.status.code(), Some(2));
     let (told, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(told.contains("a small raise is done at stage automate: expected to be allowed"), "{told}");
-    assert!(said.contains("of 10 cases"), "{said}");
+    assert!(said.contains("of 11 cases"), "{said}");
     let path = program.write("cases.toml", "[[case]]\nname = 'x'\nexpekt = 'allow'");
     assert!(refused(&program, &["policy", "test", &path]).contains("expekt"));
 }
@@ -111,6 +111,7 @@ fn policies_that_cannot_be_used_and_cases_that_are_answered_otherwise() {
 fn control_commands_without_a_running_headroom() {
     let program = Program::new();
     assert!(refused(&program, &["plan", "list"]).contains("--data-dir"));
+    assert!(refused(&program, &["status", "shop"]).contains("--data-dir"));
     assert!(refused(&program, &["pause", "--server", "127.0.0.1:1"]).contains("nothing answers"));
 }
 

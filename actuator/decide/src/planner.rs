@@ -180,9 +180,27 @@ impl ForecastView<'_> {
         }
     }
 
-    fn is_trusted(&self) -> bool {
-        matches!(self.verdict, Verdict::Fresh | Verdict::Suspect) && self.steps() > 0
+    /// How far it can be trusted where a planner looks: its verdict in a word, `incomplete` when a step that is looked at
+    /// has no values.
+    #[must_use]
+    pub fn trust(&self, config: &PlannerConfig, learned: &Learned<'_>) -> &'static str {
+        match self.verdict {
+            Verdict::Fresh | Verdict::Suspect if !Sizing::new(config, learned).is_covered(self) => INCOMPLETE,
+            Verdict::Fresh => "fresh",
+            Verdict::Suspect => "suspect",
+            Verdict::Stale => "stale",
+            Verdict::Abstain => "abstain",
+            Verdict::Unspecified => "none",
+        }
     }
+}
+
+/// What a forecast is called that lacks values where a planner looks.
+const INCOMPLETE: &str = "incomplete";
+
+/// May a forecast that is called so be planned with?
+fn is_trusted(trust: &str) -> bool {
+    matches!(trust, "fresh" | "suspect")
 }
 
 /// What is seen at the moment of a decision.
@@ -227,6 +245,8 @@ pub struct Decision {
     pub unit_capacity: f64,
     /// The lead time that was planned with.
     pub lead_time: LeadTime,
+    /// It is a raise, and the load of now alone needs all of it.
+    pub needed_now: bool,
     /// Why nothing of it may be done; the decision is on the record all the same.
     pub refused: Option<String>,
     /// In plain words.
@@ -250,12 +270,13 @@ pub fn asked_by_forecast(
 #[must_use]
 pub fn wanted_by_forecast(config: &PlannerConfig, quantile: f64, forecast: &ForecastView<'_>, load: f64) -> Wanted {
     let sizing = Sizing::new(config, &Learned::default());
-    let peak = sizing.peak(quantile, forecast, None).map_or(load, |(peak, _)| peak.max(load));
+    let closed = config.calendar.closed(EventTime::from_micros(forecast.origin_us));
+    let peak = sizing.peak(quantile, forecast, closed.as_ref()).map_or(load, |(peak, _)| peak.max(load));
     let later = sizing.peak_until_next_change(quantile, forecast).map_or(peak, |later| later.max(peak));
     sizing.wanted(sizing.units_for(peak), later)
 }
 
-/// Decides what to command now. A forecast that is missing, stale or abstaining leaves the reactive guard alone.
+/// Decides what to command now. A forecast that is missing, stale, incomplete or abstaining leaves the reactive guard alone.
 #[must_use]
 pub fn decide(config: &PlannerConfig, seen: &Observation, forecast: Option<&ForecastView<'_>>) -> Decision {
     decide_with(config, &Learned::default(), seen, forecast)
@@ -271,10 +292,11 @@ pub fn decide_with(
 ) -> Decision {
     let sizing = Sizing::new(config, learned);
     let quantile = config.sizing_quantile();
-    let trusted = forecast.filter(|forecast| forecast.is_trusted());
+    let trusted = forecast.filter(|forecast| is_trusted(forecast.trust(config, learned)));
     let guard = seen.load.map(|load| (sizing.units_for(load), load));
     let closed = config.calendar.closed(seen.now);
-    let (desired, asked_by, expected_peak, why) = desired(&sizing, seen, forecast, guard, closed.as_ref());
+    let trust = forecast.map_or("missing", |forecast| forecast.trust(config, learned));
+    let (desired, asked_by, expected_peak, why) = desired(&sizing, seen, (trust, trusted), guard, closed.as_ref());
     let wanted = if desired < seen.units_commanded {
         let later = trusted.and_then(|forecast| sizing.peak_until_next_change(quantile, forecast));
         sizing.wanted(desired, later.into_iter().chain(seen.load).fold(expected_peak, f64::max))
@@ -302,19 +324,31 @@ pub fn decide_with(
     };
     let units = trusted.map(at_each_step).unwrap_or_default();
     let (unit_capacity, lead_time) = (sizing.each(units_now), sizing.lead_time);
-    Decision { units_now, units, quantile, binding, expected_peak, unit_capacity, lead_time, refused: None, reason }
+    let needed_now = units_now > seen.units_commanded && guard.is_some_and(|(needed, _)| units_now <= needed);
+    let refused = None;
+    Decision {
+        units_now,
+        units,
+        quantile,
+        binding,
+        expected_peak,
+        unit_capacity,
+        lead_time,
+        needed_now,
+        refused,
+        reason,
+    }
 }
 
 /// What forecast and guard ask for, which of them it is, the load that it covers, and why.
 fn desired(
     sizing: &Sizing<'_>,
     seen: &Observation,
-    forecast: Option<&ForecastView<'_>>,
+    (trust, trusted): (&str, Option<&ForecastView<'_>>),
     guard: Option<(u32, f64)>,
     closed: Option<&Closed>,
 ) -> (u32, &'static str, f64, String) {
     let quantile = sizing.config.sizing_quantile();
-    let trusted = forecast.filter(|forecast| forecast.is_trusted());
     let peak = trusted.and_then(|forecast| sizing.peak(quantile, forecast, closed));
     let asked = peak.map(|(load, at)| (sizing.units_for(load), load, at));
     match (asked, guard) {
@@ -322,16 +356,21 @@ fn desired(
             let ahead = closed.filter(|closed| sizing.looks_beyond(closed, seen.now) && at >= closed.from);
             let before = ahead.map(|closed| format!(", within {}, which lasts until {}", closed.name, closed.until));
             let (percent, before) = (quantile * 100.0, before.unwrap_or_default());
-            let why = format!("p{percent:.0} of the forecast peaks at {peak:.1} at {at}{before}: {units} units");
+            let needs = told_units(units);
+            let why = format!("p{percent:.0} of the forecast peaks at {peak:.1} at {at}{before}: {needs}");
             (units, "forecast", peak, why)
         }
         (_, Some((units, load))) => {
-            let missing = match forecast {
-                None => "no forecast has come",
-                Some(forecast) if !forecast.is_trusted() => "the forecast is stale or abstains",
-                Some(_) => "the forecast asks for less",
+            let missing = match trust {
+                "missing" => "no forecast has come",
+                "stale" => "the forecast is stale",
+                "abstain" => "the forecast abstains",
+                INCOMPLETE => "the forecast is incomplete: it lacks values where they are needed",
+                "none" => "the forecast has no verdict",
+                _ => "the forecast asks for less",
             };
-            (units, "guard", load, format!("the load of now, {load:.1}, needs {units} units; {missing}"))
+            let needs = told_units(units);
+            (units, "guard", load, format!("the load of now, {load:.1}, needs {needs}; {missing}"))
         }
         (_, None) => {
             (seen.units_commanded, "guard", 0.0, "neither load nor forecast is known: nothing changes".to_owned())
@@ -339,8 +378,12 @@ fn desired(
     }
 }
 
+fn told_units(units: u32) -> String {
+    if units == 1 { "1 unit".to_owned() } else { format!("{units} units") }
+}
+
 /// What the calendar makes of a change: other units, what binds, and why.
-fn kept_by_calendar(
+pub(crate) fn kept_by_calendar(
     config: &PlannerConfig,
     seen: &Observation,
     guard: Option<u32>,

@@ -51,7 +51,7 @@ pub enum Request {
 pub enum Finding {
     /// The target reports it, and nothing speaks against it.
     Held,
-    /// The target reports something else.
+    /// The target reports something else, or not all of its units serve.
     NotThere,
     /// It does harm.
     Harmful,

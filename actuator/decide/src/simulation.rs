@@ -1,14 +1,15 @@
 //! Scaling policies on a recorded load: what each would have cost, and how long its users would have suffered.
 //!
 //! A decision at step t knows the loads before t. Units that are commanded at t are ready at t + lead time and are paid
-//! from the command on; a release takes effect at once, after the dwell time and beyond the hysteresis, which bind every
-//! policy alike. A step is in violation when its load is above `violation_utilisation` of what the ready units bear.
+//! from the command on; a release takes effect at once. Dwell time, hysteresis, sizes and calendar bind every policy alike.
+//! Units serve what is declared. A step is in violation when its load is above `violation_utilisation` of what the ready units bear.
 
+use headroom_proto::EventTime;
 use headroom_proto::time::Span;
 use headroom_proto::v1::Verdict;
 use serde::{Deserialize, Serialize};
 
-use crate::planner::{ForecastView, PlannerConfig, Wanted, wanted_by_forecast};
+use crate::planner::{ForecastView, Observation, PlannerConfig, Wanted, kept_by_calendar, wanted_by_forecast};
 
 /// What a policy knows at a step.
 #[derive(Clone, Copy, Debug)]
@@ -17,6 +18,8 @@ pub struct StepContext<'a> {
     pub step: usize,
     /// The step's start, in microseconds.
     pub now_us: i64,
+    /// The step's length.
+    pub length: Span,
     /// Load of the step before; the last that was known when that is a gap.
     pub observed: f64,
     /// How the workload is sized.
@@ -111,11 +114,15 @@ pub fn simulate(
         coming.retain(|(due, _)| *due > at);
         let on_the_way: u32 = coming.iter().map(|(_, units)| units).sum();
         let commanded = ready + on_the_way;
-        let context = StepContext { step: at, now_us, observed, planner };
+        let context = StepContext { step: at, now_us, length: step, observed, planner };
         let wanted = policy.wanted(&context);
         let since = changed_at.map_or(dwell_steps, |changed_at| at - changed_at);
         let since = step.times(i64::try_from(since).unwrap_or(i64::MAX));
         let (units, _) = planner.settle(wanted, commanded, since);
+        let now = EventTime::from_micros(now_us);
+        let seen = Observation { now, load: Some(observed), units_commanded: commanded, last_change: now - since };
+        let kept = kept_by_calendar(planner, &seen, Some(planner.units_for(observed)), units);
+        let units = kept.map_or(units, |(kept, _, _)| kept);
         if units > commanded {
             coming.push((at + lead_steps, units - commanded));
         } else if units < commanded {
@@ -187,7 +194,11 @@ impl ScalingPolicy for Oracle<'_> {
     }
 
     fn wanted(&mut self, context: &StepContext<'_>) -> Wanted {
-        let window = self.loads.iter().skip(context.step).take(self.lead_steps + 1);
+        // Through a time without changes that has begun by the next step.
+        let (now, length) = (EventTime::from_micros(context.now_us), context.length);
+        let closed = context.planner.calendar.closed(now).filter(|closed| closed.from <= now + length);
+        let ahead = closed.map_or(0, |closed| usize::try_from((closed.until - now).steps(length)).unwrap_or(0));
+        let window = self.loads.iter().skip(context.step).take(ahead + self.lead_steps + 1);
         let most = window.copied().filter(|load| load.is_finite()).fold(0.0, f64::max);
         context.planner.wanted(most)
     }
@@ -218,6 +229,7 @@ impl std::fmt::Debug for Headroom<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::calendar::{Calendar, Quiet};
 
     const STEP_US: i64 = 300_000_000;
 
@@ -252,6 +264,40 @@ mod tests {
         let peak = simulate(&mut StaticPeak { units: 2 }, &loads, 0, STEP_US, &planner());
         assert_eq!(peak.units, [1, 2, 2, 2, 2, 2, 2]);
         assert!(peak.unit_hours > oracle.unit_hours);
+    }
+
+    /// From step 3 on nothing changes for three steps; what comes within them must be there before.
+    #[test]
+    fn the_calendar_binds_every_policy_and_who_knows_the_load_prepares_for_it() {
+        let loads = [7.0, 7.0, 7.0, 7.0, 14.0, 14.0, 7.0, 7.0, 7.0];
+        let when = |steps: std::ops::Range<i64>| {
+            let at = |step: i64| EventTime::from_micros(step * STEP_US);
+            format!("{}/{}", at(steps.start), at(steps.end)).parse().expect("a time")
+        };
+        let freeze = Quiet { name: "freeze".to_owned(), when: when(3..6), guard_raises: false };
+        let blackouts = Calendar { blackouts: vec![freeze.clone()], ..Calendar::default() };
+        let run = |policy: &mut dyn ScalingPolicy, calendar: &Calendar| {
+            let planner = PlannerConfig { calendar: calendar.clone(), ..planner() };
+            simulate(policy, &loads, 0, STEP_US, &planner)
+        };
+        let reactive = run(&mut Reactive { factor: 1.0 }, &blackouts);
+        assert_eq!(reactive.units, [1, 1, 1, 1, 1, 1, 1, 2, 1], "the load is gone when it may be answered");
+        assert!((reactive.violation_minutes - 10.0).abs() < 1e-9);
+        let oracle = run(&mut Oracle { loads: &loads, lead_steps: 1 }, &blackouts);
+        assert!(oracle.violation_minutes.abs() < 1e-9, "{oracle:?}");
+        assert_eq!(oracle.units[3..6], [2; 3], "nothing changes");
+        let guarded = Calendar { blackouts: vec![Quiet { guard_raises: true, ..freeze }], ..Calendar::default() };
+        assert_eq!(run(&mut Reactive { factor: 1.0 }, &guarded).units[6], 2, "seen at step 5, ready at step 6");
+        let nights = Calendar { release: vec![when(8..9)], ..Calendar::default() };
+        assert_eq!(run(&mut Oracle { loads: &loads, lead_steps: 1 }, &nights).units[4..], [2, 2, 2, 2, 1]);
+        #[expect(clippy::cast_possible_truncation, reason = "small whole numbers")]
+        let values: Vec<f32> = loads.iter().map(|load| *load as f32).collect();
+        let lookup = |now_us: i64| {
+            let values = values.get(usize::try_from(now_us / STEP_US).ok()?..)?;
+            Some(ForecastView { origin_us: now_us, step_us: STEP_US, levels: &[0.5], values, verdict: Verdict::Fresh })
+        };
+        let headroom = run(&mut Headroom { quantile: 0.5, forecast_at: &lookup }, &blackouts);
+        assert!(headroom.violation_minutes.abs() < 1e-9, "{headroom:?}");
     }
 
     #[test]

@@ -45,7 +45,7 @@ impl Story<'_> {
             ("What it costs", parts::cost(plan)),
             ("If it is wrong", parts::risk(plan)),
             ("How it is undone", parts::undoing(self)),
-            ("Who decided", parts::moves(self.moves)),
+            ("Who decided", parts::decided(self)),
             ("What came of it", parts::outcome(self)),
         ] {
             section(&mut text, title, &lines);
@@ -65,7 +65,7 @@ impl Story<'_> {
             "cost": parts::cost(plan),
             "risk": parts::risk(plan),
             "undo": parts::undoing(self),
-            "decided": parts::moves(self.moves),
+            "decided": parts::decided(self),
             "outcome": parts::outcome(self),
             "chance_of_violation": parts::chance_of_violation(plan),
             "quantile_from_costs": parts::quantile_from_costs(plan),
@@ -77,7 +77,13 @@ impl Story<'_> {
     }
 
     fn state(&self) -> String {
-        self.moves.last().map_or_else(|| "planned".to_owned(), |last| state_word(last.state()))
+        let planned = if self.is_observed() { "observed" } else { "planned" };
+        self.moves.last().map_or_else(|| planned.to_owned(), |last| state_word(last.state()))
+    }
+
+    /// Was it made at stage `observe`, where nothing follows from a plan?
+    fn is_observed(&self) -> bool {
+        self.moves.is_empty() && !self.plan.would.is_empty()
     }
 
     /// Has any of its actions had an effect that was not undone?

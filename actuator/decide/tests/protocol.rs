@@ -25,6 +25,8 @@ mod protocol {
     use world::{Faults, Wish};
 
     const STALE_RELEASE: Offer = Offer { is_release: true, is_fresh: false, ..RAISE };
+    /// More than the load of now needs.
+    const STALE_RAISE: Offer = Offer { is_fresh: false, ..RAISE };
     const IRREVERSIBLE: Offer = Offer { is_reversible: false, ..RAISE };
 
     const PATIENCE: Duration = Duration::from_secs(900);
@@ -87,6 +89,7 @@ mod protocol {
             scenario(2, &[RAISE], &[], (1, 1, 0)),
             scenario(2, &[IRREVERSIBLE], &wishes, (0, 1, 0)),
             scenario(2, &[STALE_RELEASE], &[], (0, 0, 1)),
+            scenario(2, &[STALE_RAISE], &[], (0, 0, 1)),
         ] {
             let checker = scenario.checker().threads(2).timeout(PATIENCE).spawn_dfs().join();
             assert!(checker.is_done(), "not to the end in time");
@@ -103,7 +106,7 @@ mod protocol {
     const TWICE: &str = "no double effect";
     const OVERTAKEN: &str = "no overtaken effect";
     const IRREVERSIBLE_ALONE: &str = "nothing irreversible by itself";
-    const STALE: &str = "no release on a stale model";
+    const STALE: &str = "no action on a stale model";
     const NO_INTENT: &str = "no effect without an intent";
     const STOPPED: &str = "nothing begins once it is stopped";
     const ENDS: &str = "every action ends, and the target stands where the record says";
@@ -154,7 +157,8 @@ mod protocol {
         let everything: fn(&mut Rules) = |rules| rules.permits.iter_mut().for_each(|(_, _, allowed)| *allowed = true);
         let alone = |offer: Offer| scenario(1, &[offer], &[], (0, 0, 0));
         breaks(broken(&alone(IRREVERSIBLE), everything), "nothing irreversible by itself");
-        breaks(broken(&alone(STALE_RELEASE), everything), "no release on a stale model");
+        breaks(broken(&alone(STALE_RELEASE), everything), "no action on a stale model");
+        breaks(broken(&alone(STALE_RAISE), everything), "no action on a stale model");
 
         let stop = scenario(1, &[RAISE, RAISE], &[Wish::Stop], (1, 0, 0));
         breaks(broken(&stop, |r| r.recalls_switches = false), STOPPED);

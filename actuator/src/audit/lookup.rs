@@ -3,7 +3,7 @@
 use headroom_actuator_decide::story::record_of;
 use headroom_ingest_broker::{Broker, BrokerError, Received};
 use headroom_proto::topics::Topic;
-use headroom_proto::v1::{ActionRecord, Outcome, Plan, Signal};
+use headroom_proto::v1::{ActionRecord, Outcome, Plan, Signal, Switch};
 use headroom_proto::{EventTime, headers, signal};
 use prost::Message;
 use serde_json::{Value, json};
@@ -15,6 +15,7 @@ pub(super) struct Known {
     moves: Vec<ActionRecord>,
     plans: Vec<Plan>,
     outcomes: Vec<Outcome>,
+    switches: Vec<Switch>,
 }
 
 impl Known {
@@ -22,10 +23,10 @@ impl Known {
         let mut successions = Successions::default();
         let mut actions = all(broker, Topic::Actions).await?;
         actions.retain(|record| !successions.take(record) && is_counted(&successions, record));
-        let moves = decoded(actions, "ActionRecord");
-        let plans = decoded(all(broker, Topic::Plans).await?, "Plan");
-        let outcomes = decoded(all(broker, Topic::Outcomes).await?, "Outcome");
-        Ok(Self { moves, plans, outcomes })
+        let (moves, switches) = (decoded(&actions, "ActionRecord"), decoded(&actions, "Switch"));
+        let plans = decoded(&all(broker, Topic::Plans).await?, "Plan");
+        let outcomes = decoded(&all(broker, Topic::Outcomes).await?, "Outcome");
+        Ok(Self { moves, plans, outcomes, switches })
     }
 
     /// A plan by its id, or by that of one of its actions; the newest of its window.
@@ -45,7 +46,8 @@ impl Known {
         self.outcomes.iter().filter(is_of).cloned().collect()
     }
 
-    /// The record of an action or plan, or of all actions of a workload, in words and as a document.
+    /// The record of an action or plan, or of all actions of a workload with who stopped it and when, in words and as a
+    /// document.
     pub(super) fn show(&self, id: &str) -> Option<(String, Value)> {
         let is_meant = |record: &&ActionRecord| record.action_id == id || record.plan_id == id || record.workload == id;
         let mut ids: Vec<&str> = Vec::new();
@@ -55,13 +57,29 @@ impl Known {
             }
         }
         let shown: Vec<(String, Value)> = ids.into_iter().filter_map(|id| self.action(id)).collect();
-        if shown.is_empty() {
+        let switches = self.switches_of(id);
+        if shown.is_empty() && switches.is_empty() {
             let plan = self.plan(id)?;
-            let text = format!("Plan {} of {}: no action followed from it.\n", plan.plan_id, plan.workload);
+            let would = if plan.would.is_empty() { String::new() } else { format!("; {}", plan.would) };
+            let text = format!("Plan {} of {}: no action followed from it{would}.\n", plan.plan_id, plan.workload);
             return Some((text, json!({ "plan": plan, "actions": [] })));
         }
-        let (texts, documents): (Vec<String>, Vec<Value>) = shown.into_iter().unzip();
-        Some((texts.join("\n"), json!({ "actions": documents })))
+        let (mut texts, documents): (Vec<String>, Vec<Value>) = shown.into_iter().unzip();
+        if !switches.is_empty() {
+            texts.push(switches.iter().map(|switch| told(switch)).collect());
+        }
+        Some((texts.join("\n"), json!({ "actions": documents, "switches": switches })))
+    }
+
+    /// The switches that a workload has had, with those of all workloads; none where the name is not one of a workload.
+    fn switches_of(&self, workload: &str) -> Vec<&Switch> {
+        let is_known = self.moves.iter().any(|record| record.workload == workload)
+            || self.plans.iter().any(|plan| plan.workload == workload)
+            || self.switches.iter().any(|switch| switch.workload == workload);
+        let concerns = |switch: &&Switch| is_known && (switch.workload == workload || switch.workload.is_empty());
+        let mut switches: Vec<&Switch> = self.switches.iter().filter(concerns).collect();
+        switches.sort_by_key(|switch| switch.at_us);
+        switches
     }
 
     fn action(&self, action_id: &str) -> Option<(String, Value)> {
@@ -91,7 +109,18 @@ pub(super) async fn signals(broker: &Broker, plan: &Plan) -> Result<Vec<Signal>,
     Ok(found)
 }
 
-fn decoded<M: Message + Default>(records: Vec<Received>, message: &str) -> Vec<M> {
+/// A switch in a line.
+fn told(switch: &Switch) -> String {
+    let Switch { workload, actor, reason, cause, .. } = switch;
+    let scope = if workload.is_empty() { "every workload" } else { workload.as_str() };
+    let what = if switch.paused { "paused" } else { "on again" };
+    let cause = if cause.is_empty() || cause == "person" { String::new() } else { format!(" ({cause})") };
+    let because = if reason.is_empty() { String::new() } else { format!(": {reason}") };
+    let at = EventTime::from_micros(switch.at_us);
+    format!("  {at} automation of {scope} {what} by {actor}{cause}{because}\n")
+}
+
+fn decoded<M: Message + Default>(records: &[Received], message: &str) -> Vec<M> {
     let of_it = records.iter().filter(|record| record.header(headers::MESSAGE) == Some(message));
     of_it.filter_map(|record| M::decode(&*record.value).ok()).collect()
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use headroom_actuator_decide::protocol::{self, Finding, Standing, Step};
+use headroom_actuator_decide::protocol::{self, Standing, Step};
 use headroom_actuator_decide::stage::{Kind, Stage};
 use headroom_actuator_decide::{Decision, ForecastView, Observation, PlannerConfig, audit, decide_with};
 use headroom_proto::EventTime;
-use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Plan, Verdict};
+use headroom_proto::v1::{ActionRecord, ActionState, Forecast, Plan};
 
 use super::Work;
 use super::ahead::begun;
@@ -52,20 +52,14 @@ impl Work {
             Base::Foreign => None,
         };
         let planner = self.config.planner_of(name).clone();
-        let view = forecast.as_ref().map(|forecast| ForecastView {
-            origin_us: forecast.origin_us,
-            step_us: forecast.step_us,
-            levels: &forecast.levels,
-            values: &forecast.values,
-            verdict: forecast.verdict(),
-        });
+        let view = forecast.as_ref().map(view_of);
         self.shadow(name, (at, load), commanded, view.as_ref());
+        let verdict = self.verdict_of(name, forecast.as_ref());
         let Some(workload) = self.workloads.get_mut(name) else { return Ok(()) };
         workload.last_decided = at;
         workload.last_load = load;
-        workload.verdict = forecast.as_ref().map_or("none", |forecast| verdict_word(forecast.verdict())).to_owned();
-        let (last_change, is_trusted) =
-            (workload.last_change, matches!(workload.verdict.as_str(), "fresh" | "suspect"));
+        workload.verdict = verdict.to_owned();
+        let last_change = workload.last_change;
         self.track_verdict(name, at);
         self.expire(name, at)?;
         let Some(commanded) = commanded else { return Ok(()) };
@@ -76,7 +70,7 @@ impl Work {
         let decision = decide_with(&planner, &learned, &seen, view.as_ref());
         let decision = self.within_budgets(name, &seen, decision, forecast.as_ref()).await?;
         self.counters.decisions.inc();
-        if !is_trusted {
+        if !matches!(verdict, "fresh" | "suspect") {
             self.counters.guard_alone.inc();
         }
         if decision.units_now == commanded || self.is_paused(name) {
@@ -95,13 +89,13 @@ impl Work {
     ) -> Result<(), ActuatorError> {
         let (at, commanded) = (seen.now, seen.units_commanded);
         let plan = self.plan(name, seen, decision, forecast);
-        let action = self.action(&plan, at);
+        let action = self.action(&plan, decision.needed_now, at);
         if self.stage_of(name, Kind::of(commanded, decision.units_now)) == Stage::Observe {
             return self.observe_only(plan, &action, at);
         }
         let Some(workload) = self.workloads.get_mut(name) else { return Ok(()) };
         if let Some(waiting) = workload.waiting().cloned() {
-            if waiting.units_after == decision.units_now {
+            if (waiting.units_before, waiting.units_after) == (commanded, decision.units_now) {
                 return self.ask_again(&waiting, action.needed_now, at).await;
             }
             let reason = format!("a newer plan asks for {} units", decision.units_now);
@@ -117,8 +111,8 @@ impl Work {
         self.drive(&action, at).await
     }
 
-    /// The action that a plan asks for.
-    fn action(&self, plan: &Plan, at: EventTime) -> ActionRecord {
+    /// The action that a plan asks for; `is_needed` when the planner knows that the load of now needs all of it.
+    fn action(&self, plan: &Plan, is_needed: bool, at: EventTime) -> ActionRecord {
         let (name, before, after) = (plan.workload.as_str(), plan.units_before, plan.units_now);
         let reversible = self.is_reversible(name, before, after);
         ActionRecord {
@@ -140,7 +134,7 @@ impl Work {
             undo_units: before,
             decided_at_us: at.micros(),
             begin_at_us: self.begin_at(plan),
-            needed_now: after > before && after <= self.needed_by_load(plan),
+            needed_now: after > before && (is_needed || after <= self.needed_by_load(plan)),
             risk: self.risk_of(name, before, after, reversible, at).name().to_owned(),
             irreversible: !reversible,
             ..ActionRecord::default()
@@ -270,17 +264,20 @@ impl Work {
         if self.workloads.get(name).is_none_or(|workload| workload.measuring.is_none()) {
             return Ok(());
         }
-        let Some(state) = self.observe(name, at - window).await else { return Ok(()) };
+        let state = self.observe(name, at - window).await;
         let measured = self.workloads.get(name).and_then(|workload| workload.measuring.as_ref());
         let before = measured.map_or(1, |measuring| measuring.action.units_before.max(1));
-        let utilisation = load / self.lessons.capacity(name, state.ready.max(1), &planner);
+        let utilisation = state.map(|state| load / self.lessons.capacity(name, state.ready.max(1), &planner));
         let utilisation_without = load / self.lessons.capacity(name, before, &planner);
         let Some(measuring) = self.workloads.get_mut(name).and_then(|workload| workload.measuring.as_mut()) else {
             return Ok(());
         };
         let minutes = window.as_secs_f64() / 60.0;
-        measuring.add(at, load, Borne { utilisation, utilisation_without, violation, minutes });
+        if let Some(utilisation) = utilisation {
+            measuring.add(at, load, Borne { utilisation, utilisation_without, violation, minutes });
+        }
         let (action, until) = (measuring.action.clone(), measuring.until);
+        // The windows tell of harm also while the target cannot be asked.
         let evidence = self.weigh_harm(name, at);
         if evidence.is_harmful {
             return self.stop_harm(&action, at, &evidence).await;
@@ -290,13 +287,8 @@ impl Work {
         }
         // A target that does not answer is asked at the next window.
         let Some(state) = self.observe(name, at).await else { return Ok(()) };
-        let reported = state.commanded;
         self.finish_measuring(name, at, false)?;
-        let (finding, reason) = if reported == action.units_after {
-            (Finding::Held, format!("the target reports {reported} units; {}", self.told(&evidence)))
-        } else {
-            (Finding::NotThere, format!("the target reports {reported} units, not {}", action.units_after))
-        };
+        let (finding, reason) = self.found(&action, &state, &evidence);
         let to = protocol::found(finding, self.is_paused(name));
         self.advance(&action, to, at, "verifier", reason)
     }
@@ -346,6 +338,13 @@ impl Work {
         Ok(())
     }
 
+    /// How far a forecast is trusted, in records and policies; `none` without one.
+    fn verdict_of(&self, name: &str, forecast: Option<&Forecast>) -> &'static str {
+        let planner = self.config.planner_of(name);
+        let learned = self.lessons.of(name, self.targets.of(name).name(), planner);
+        forecast.map_or("none", |forecast| view_of(forecast).trust(planner, &learned))
+    }
+
     pub(super) fn expire(&mut self, name: &str, at: EventTime) -> Result<(), ActuatorError> {
         let waiting = self.workloads.get(name).and_then(Workload::waiting).cloned();
         let Some(waiting) = waiting else { return Ok(()) };
@@ -376,7 +375,7 @@ impl Work {
             reason: decision.reason.clone(),
             forecast_origin_us: forecast.map_or(0, |forecast| forecast.origin_us),
             model_version: forecast.map(|forecast| forecast.model_version.clone()).unwrap_or_default(),
-            verdict: forecast.map_or("none", |forecast| verdict_word(forecast.verdict())).to_owned(),
+            verdict: self.verdict_of(name, forecast).to_owned(),
             signal_ids: signals.unwrap_or_default(),
             observed_load: seen.load.unwrap_or(0.0),
             expected_peak: decision.expected_peak,
@@ -399,13 +398,13 @@ fn told_of_change(action: &ActionRecord) -> String {
     format!("{} -> {} units{begin}", action.units_before, action.units_after)
 }
 
-/// A verdict in records and policies.
-pub(super) fn verdict_word(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Fresh => "fresh",
-        Verdict::Suspect => "suspect",
-        Verdict::Stale => "stale",
-        Verdict::Abstain => "abstain",
-        Verdict::Unspecified => "none",
+/// A forecast as the planner reads it.
+pub(super) fn view_of(forecast: &Forecast) -> ForecastView<'_> {
+    ForecastView {
+        origin_us: forecast.origin_us,
+        step_us: forecast.step_us,
+        levels: &forecast.levels,
+        values: &forecast.values,
+        verdict: forecast.verdict(),
     }
 }

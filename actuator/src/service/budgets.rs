@@ -19,8 +19,8 @@ pub(super) struct BudgetLog {
     decided: BTreeSet<String>,
     /// What was refused last: told once.
     refused: BTreeMap<String, (u32, String)>,
-    /// What members wait for: units by provider and member.
-    wanted: BTreeMap<(String, String), u32>,
+    /// What members wait for: units by provider and member, and whether the member's load of now needs more than it has.
+    wanted: BTreeMap<(String, String), (u32, bool)>,
 }
 
 /// A provider that a member waits for.
@@ -29,6 +29,8 @@ struct Need<'a> {
     member: &'a str,
     provider: &'a str,
     units: u32,
+    /// The member's load of now needs more than the member has.
+    is_now: bool,
     why: &'a str,
 }
 
@@ -54,11 +56,15 @@ impl Work {
         self.budget_log.decided.insert(name.to_owned());
         self.budget_log.wanted.retain(|(_, member), _| member != name);
         let held = self.held(seen.now).await;
-        let wanted = self.wanted_of(name).max(decision.units_now);
+        let (wanted, is_now) = self.wanted_of(name);
+        // Without a forecast of its own to trust it is raised for what is needed now alone.
+        let counts = is_now || self.workloads.get(name).is_some_and(Workload::is_trusted);
+        let wanted = if counts { wanted.max(decision.units_now) } else { decision.units_now };
         let refused = self.budget_log.refused.remove(name);
         let decision = if wanted > decision.units_now {
             let reason = format!("{}; those who share it need {wanted} units", decision.reason);
-            Decision { units_now: wanted, binding: "budget", reason, ..decision }
+            let needed_now = wanted > seen.units_commanded && is_now;
+            Decision { units_now: wanted, binding: "budget", needed_now, reason, ..decision }
         } else {
             decision
         };
@@ -69,8 +75,11 @@ impl Work {
                 Decision { units_now: units, binding: "budget", reason, ..decision }
             }
             Ruling::Wait { provider, units, why } => {
-                self.budget_log.wanted.insert((provider.clone(), name.to_owned()), units);
-                let need = Need { member: name, provider: &provider, units, why: &why };
+                let planner = self.config.planner_of(name);
+                let is_now =
+                    decision.needed_now || seen.load.is_some_and(|load| planner.units_for(load) > seen.units_commanded);
+                self.budget_log.wanted.insert((provider.clone(), name.to_owned()), (units, is_now));
+                let need = Need { member: name, provider: &provider, units, is_now, why: &why };
                 let part = self.most_that_fits(name, seen.units_commanded, decision.units_now, &held);
                 let raised = self.raise_provider(need, seen.now, forecast).await?;
                 match raised {
@@ -175,7 +184,7 @@ impl Work {
         at: EventTime,
         forecast: Option<&Forecast>,
     ) -> Result<Result<(), String>, ActuatorError> {
-        let Need { member, provider, units, why } = need;
+        let Need { member, provider, units, is_now, why } = need;
         let planner = self.config.planner_of(provider).clone();
         if units > planner.max_units {
             return Ok(Err(format!("`{provider}` would need {units} units and may have {}", planner.max_units)));
@@ -195,7 +204,7 @@ impl Work {
             }
         };
         let reason = format!("`{member}` can grow only after this has: {why}");
-        self.move_provider(provider, units, reason, at, forecast).await?;
+        self.move_provider(provider, (units, is_now), reason, at, forecast).await?;
         Ok(Ok(()))
     }
 
@@ -208,7 +217,7 @@ impl Work {
     ) -> Result<(), ActuatorError> {
         for provider in self.providers_of(member) {
             let has_own_load = self.budget_log.decided.contains(&provider);
-            if has_own_load || self.wanted_of(&provider) > 0 || self.is_paused(&provider) {
+            if has_own_load || self.wanted_of(&provider).0 > 0 || self.is_paused(&provider) {
                 continue;
             }
             let Some(commanded) = self.commanded(&provider, at).await else { continue };
@@ -221,7 +230,7 @@ impl Work {
             if units < commanded && planner.calendar.may_release(at).is_ok() && planner.calendar.closed_at(at).is_none()
             {
                 let reason = format!("those who share it need {needed} units");
-                self.move_provider(&provider, units, reason, at, forecast).await?;
+                self.move_provider(&provider, (units, false), reason, at, forecast).await?;
             }
         }
         Ok(())
@@ -230,7 +239,7 @@ impl Work {
     async fn move_provider(
         &mut self,
         provider: &str,
-        units: u32,
+        (units, needed_now): (u32, bool),
         reason: String,
         at: EventTime,
         forecast: Option<&Forecast>,
@@ -246,6 +255,7 @@ impl Work {
             expected_peak: 0.0,
             unit_capacity: planner.unit_capacity,
             lead_time: self.lessons.lead_time(&target, planner),
+            needed_now,
             refused: None,
             reason,
         };
@@ -261,10 +271,10 @@ impl Work {
         budgets.filter_map(|budget| Some(budget.provider.as_ref()?.workload.clone())).collect()
     }
 
-    /// Units that members wait for.
-    fn wanted_of(&self, provider: &str) -> u32 {
+    /// Units that members wait for, and whether one's load of now needs them.
+    fn wanted_of(&self, provider: &str) -> (u32, bool) {
         let wanted = self.budget_log.wanted.iter().filter(|((of, _), _)| of == provider);
-        wanted.map(|(_, units)| *units).max().unwrap_or(0)
+        wanted.map(|(_, wanted)| *wanted).max().unwrap_or((0, false))
     }
 
     /// Units that the members of a provider's budgets use.

@@ -126,6 +126,10 @@ impl Work {
             let message = format!("plan `{}` has expired: nobody decided in time", request.plan_id);
             return Ok(Err(Status::failed_precondition(message)));
         }
+        if let Some(why) = self.lost_ground(&action, at).await? {
+            self.flush().await?;
+            return Ok(Err(Status::failed_precondition(why)));
+        }
         let (approvers, decision) = match self.weigh(&action, request, roles, at) {
             Err(status) => return Ok(Err(status)),
             Ok((approvers, Weight::OneMore(rules))) => {

@@ -1,9 +1,11 @@
 //! What a plan carries so that its story can be told later: the forecast at the peak, and what static capacity would be.
 
+use headroom_actuator_decide::PlannerConfig;
 use headroom_actuator_decide::planner::asked_by_forecast;
-use headroom_actuator_decide::{ForecastView, PlannerConfig};
 use headroom_proto::Span;
 use headroom_proto::v1::{Forecast, Plan};
+
+use super::act::view_of;
 
 /// The plan with what its story needs.
 pub(super) fn with_story(plan: Plan, planner: &PlannerConfig, forecast: Option<&Forecast>) -> Plan {
@@ -17,13 +19,7 @@ pub(super) fn with_story(plan: Plan, planner: &PlannerConfig, forecast: Option<&
     // As it was planned with, learned or declared.
     let (lead_time, unit_capacity) = (Span::from_micros(plan.lead_time_us), plan.unit_capacity);
     let planner = &PlannerConfig { lead_time, unit_capacity, ..planner.clone() };
-    let view = ForecastView {
-        origin_us: forecast.origin_us,
-        step_us: forecast.step_us,
-        levels: &forecast.levels,
-        values: &forecast.values,
-        verdict: forecast.verdict(),
-    };
+    let view = view_of(forecast);
     let peak = asked_by_forecast(planner, plan.quantile, &view).map_or(0, |(_, _, at)| at.micros());
     let step = usize::try_from((peak - forecast.origin_us).checked_div(forecast.step_us).unwrap_or(0)).unwrap_or(0);
     let width = forecast.levels.len();

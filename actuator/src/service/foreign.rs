@@ -4,7 +4,7 @@
 //! workload pauses and says so; a person lets it go on, from what is there then.
 
 use headroom_proto::EventTime;
-use headroom_proto::v1::{ActionState, Switch};
+use headroom_proto::v1::{ActionRecord, ActionState, Switch};
 
 use super::Work;
 use crate::{ActuatorError, ForeignChanges, TargetState};
@@ -40,6 +40,34 @@ impl Work {
         }
         let known = super::workload_of(&mut self.workloads, name).commanded;
         Ok(known.map_or(Base::Unknown, Base::Units))
+    }
+
+    /// Why a plan that waits has lost its ground: somebody has changed the target since it was made.
+    pub(super) async fn lost_ground(
+        &mut self,
+        action: &ActionRecord,
+        at: EventTime,
+    ) -> Result<Option<String>, ActuatorError> {
+        let (name, before) = (&action.workload, action.units_before);
+        let now = match self.base(name, at).await? {
+            Base::Unknown => return Ok(None),
+            Base::Foreign => {
+                let seen = self.workloads.get(name).and_then(|workload| workload.seen.as_ref());
+                let says = seen.map(|state| state.value.clone()).unwrap_or_default();
+                return Ok(Some(format!(
+                    "somebody else has changed the target, which says {says}: `headroom resume {name}` goes on from there"
+                )));
+            }
+            Base::Units(now) => now,
+        };
+        // What is to come by itself counts as commanded, and is not what a plan starts from.
+        if now == before || self.targets.of(name).schedules() {
+            return Ok(None);
+        }
+        let now = units(now);
+        Ok(Some(format!(
+            "the target has {now} by now, and the plan was made from {before}: the next window decides anew"
+        )))
     }
 
     /// Pauses automation of the workload; what waits or is being measured has lost its ground.
@@ -84,6 +112,6 @@ pub(super) enum Base {
     Foreign,
 }
 
-fn units(count: u32) -> String {
+pub(super) fn units(count: u32) -> String {
     if count == 1 { "1 unit".to_owned() } else { format!("{count} units") }
 }

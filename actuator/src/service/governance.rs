@@ -14,7 +14,7 @@ use tonic::Status;
 use super::Work;
 use crate::ActuatorError;
 use crate::notify::{Notice, NoticeKind};
-use crate::workload::POLICY;
+use crate::workload::{POLICY, Workload};
 
 /// Times of changes that are remembered, for the limit of an hour.
 const MAX_BEGAN: usize = 100_000;
@@ -148,8 +148,9 @@ impl Work {
 
     /// The limit that keeps an action from beginning.
     fn limit_on(&self, action: &ActionRecord, at: EventTime) -> Option<String> {
-        let under_way = self.workloads.values().filter_map(|workload| workload.measuring.as_ref());
-        let under_way = under_way.filter(|measuring| measuring.from > at).count();
+        // Units on their way, changes whose answer is waited for, and releases that let work go first.
+        let is_coming = |workload: &&Workload| workload.measuring.as_ref().is_some_and(|known| known.from > at);
+        let under_way = self.workloads.values().filter(|w| w.unsure.is_some() || is_coming(w)).count();
         let admitted = self.config.limits.admit(at, self.began.iter().copied(), under_way, action.needed_now);
         admitted.err().map(|held| held.reason)
     }

@@ -36,7 +36,7 @@ impl Work {
     pub(super) fn shadowed(&self, request: &ShadowRequest) -> Result<ShadowResponse, Status> {
         let name = &request.workload;
         let Some(workload) = self.workloads.get(name) else {
-            return Err(Status::not_found(format!("no workload `{name}`: `headroom plan list` shows them")));
+            return Err(Status::not_found(format!("no workload `{name}`: `headroom status` shows them")));
         };
         let since = EventTime::from_micros(request.since_us);
         let rows: Vec<Row> = workload.shadow.iter().flat_map(|shadow| shadow.rows(since)).copied().collect();

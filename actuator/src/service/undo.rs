@@ -96,7 +96,7 @@ impl Work {
             ));
         }
         let Some(workload) = self.workloads.get(name) else {
-            return Err(Status::not_found(format!("no workload `{name}`: `headroom plan list` shows them")));
+            return Err(Status::not_found(format!("no workload `{name}`: `headroom status` shows them")));
         };
         let is_meant =
             |action: &ActionRecord| action.decided_at_us >= since_us && self.step_of(action) != Step::Nothing;
@@ -183,9 +183,11 @@ impl Work {
     fn allow_undoing(&self, firsts: &[ActionRecord], person: (&str, Roles)) -> Result<(), Status> {
         if firsts.iter().all(|first| self.step_of(first) == Step::Nothing) {
             let first = firsts.first().ok_or_else(|| Status::not_found("nothing to undo"))?;
-            let why = match legality(first) {
-                Err(error) => error.to_string(),
-                Ok(()) => format!("{} was {} before it was done", first.action_id, state_word(first.state())),
+            let (id, state) = (&first.action_id, first.state());
+            let why = if state == ActionState::RolledBack {
+                format!("{id} is rolled back already")
+            } else {
+                format!("{id} was {} before it was done", state_word(state))
             };
             return Err(Status::failed_precondition(format!("{why}: there is nothing to undo")));
         }

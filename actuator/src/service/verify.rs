@@ -9,9 +9,10 @@ use headroom_proto::time::Span;
 use headroom_proto::v1::{ActionRecord, ActionState, Forecast};
 use headroom_proto::{EventTime, schema};
 
+use super::foreign::units;
 use super::{Work, workload_of};
-use crate::ActuatorError;
 use crate::course;
+use crate::{ActuatorError, TargetState};
 
 /// Who finds it.
 pub(super) const VERIFIER: &str = "verifier";
@@ -74,6 +75,25 @@ impl Work {
              {judged} of {block} windows, against {references} blocks before it; {alpha} is the chance of a false alarm",
             guard.column, evidence.observed, evidence.usual
         )
+    }
+
+    /// What the end of the hold finds of a change that has done no harm.
+    pub(super) fn found(&self, action: &ActionRecord, state: &TargetState, evidence: &Evidence) -> (Finding, String) {
+        let (reported, ready, asked, id) = (state.commanded, state.ready, action.units_after, &action.action_id);
+        if reported != asked {
+            return (Finding::NotThere, format!("the target reports {}, not {asked}", units(reported)));
+        }
+        if ready < asked {
+            let reason = format!(
+                "the target reports {}, but only {ready} of them serve, {} after they should: look at the \
+                 target; `headroom rollback {id}` returns to {}",
+                units(reported),
+                self.config.hold,
+                units(action.undo_units)
+            );
+            return (Finding::NotThere, reason);
+        }
+        (Finding::Held, format!("the target reports {}; {}", units(reported), self.told(evidence)))
     }
 
     /// A change that does harm is undone by itself, where the policy permits that; else it has failed, and a person has

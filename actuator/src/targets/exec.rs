@@ -3,7 +3,8 @@
 //! `WEBHOOK_ID`, `WEBHOOK_TIMESTAMP` and, when a secret is named, `WEBHOOK_SIGNATURE` are in its environment, so that it
 //! can pass the request on as it is. Beside them it has `PATH`, `HOME`, `LANG` and what `pass_env` names, nothing else of
 //! ours. Its exit status is 0 for a yes, 75 for "later" (`EX_TEMPFAIL`), 76 for "overtaken"; every other is a refusal, and
-//! the first line of its standard error says why. One that is slow is killed.
+//! the first line of its standard error says why. One that is slow is killed with all that it has started: a change that
+//! came later, from a child that lives on, would come behind what has been decided since.
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -76,7 +77,7 @@ impl ExecConfig {
 
     fn command(&self, request: &Request) -> Command {
         let mut command = Command::new(&self.program);
-        command.args(&self.args).env_clear().kill_on_drop(true);
+        command.args(&self.args).env_clear().kill_on_drop(true).process_group(0);
         for name in PASSED.into_iter().chain(self.pass_env.iter().map(String::as_str)) {
             if let Some(value) = std::env::var_os(name) {
                 command.env(name, value);
@@ -98,6 +99,7 @@ impl Transport for Run {
             |fault, problem: String| Failure::new(fault, format!("{}: {problem}", self.config.program.display()));
         let failed = |error: std::io::Error| named(Fault::Away, error.to_string());
         let mut child = self.config.command(request).spawn().map_err(failed)?;
+        let group = Group(child.id());
         let stdin = child.stdin.take();
         let body = request.body.clone();
         // A program that does not read what it is told may do its work all the same.
@@ -110,6 +112,7 @@ impl Transport for Run {
         let ((), answer, complaint) = tokio::join!(writes, all_of(stdout), all_of(stderr));
         let (answer, complaint) = (answer.map_err(failed)?, complaint.map_err(failed)?);
         let status = child.wait().await.map_err(failed)?;
+        group.has_ended();
         if answer.len() > MAX_ANSWER {
             return Err(named(Fault::Refused, format!("its answer is longer than {MAX_ANSWER} bytes")));
         }
@@ -122,6 +125,28 @@ impl Transport for Run {
         let overtaken = if fault == Fault::Fenced { "overtaken: " } else { "" };
         let line = complaint.split(|byte| *byte == b'\n').next().unwrap_or_default();
         Err(named(fault, format!("{overtaken}it ends with {status}; {}", said(line))))
+    }
+}
+
+/// The processes of a program, by the id of the first of them. They are killed with it, unless it has ended by itself.
+struct Group(Option<u32>);
+
+impl Group {
+    fn has_ended(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        let Some(id) = self.0 else { return };
+        let mut kill = std::process::Command::new("/bin/sh");
+        kill.args(["-c", "kill -s KILL -- \"-$1\"", "sh", &id.to_string()]);
+        kill.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let killed = kill.status();
+        if !killed.as_ref().is_ok_and(std::process::ExitStatus::success) {
+            tracing::warn!(?killed, group = id, "the children of a slow program may live on");
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use headroom_actuator::{Drain, Fault, Target};
+use headroom_proto::EventTime;
 use standardwebhooks::Webhook;
 use tempfile::TempDir;
 
@@ -156,6 +157,27 @@ async fn an_answer_that_is_none_is_refused() {
         let error = program.open().probe(WORKLOAD).await.expect_err(script);
         assert_eq!(error.fault, Fault::Refused, "{error}");
         assert!(error.to_string().contains(said), "{error}");
+    }
+}
+
+/// What a program has started must not go on when its time is over: its change would come behind a newer one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_program_is_killed_with_its_children() {
+    let program = Program::new();
+    let script = "cd \"$1\"; sh -c 'echo $$ >child.new; mv child.new child; exec sleep 600' & wait";
+    std::fs::write(program.file("script"), script).expect("writes");
+    let error = contract::opened(&program.section, Pace::Hurried, program.folder.path())
+        .observe(WORKLOAD, EventTime::from_micros(0))
+        .await
+        .expect_err("too slow");
+    assert_eq!(error.fault, Fault::Slow, "{error}");
+    let process = PathBuf::from("/proc").join(program.text("child").trim());
+    // Its parent is gone: whoever adopts it may leave a dead one on the list for a while.
+    let lives = || std::fs::read_to_string(process.join("status")).is_ok_and(|text| !text.contains("State:\tZ"));
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    while lives() {
+        assert!(tokio::time::Instant::now() < deadline, "it goes on");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
 }
 

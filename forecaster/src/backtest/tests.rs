@@ -115,16 +115,16 @@ fn several_workloads_share_trees_as_they_do_when_they_run() {
             }
         }
     }
-    for ((series, told), live) in series.iter().zip(told).zip(&live) {
+    for (((series, told), live), name) in series.iter().zip(told).zip(&live).zip(&names) {
         let mut made = Vec::new();
-        rolling(*series, told, &config, 0, Some(&trees), |_, set| made.extend(set.ok().cloned())).expect("legal");
+        rolling(*series, told, &config, 0, Some((&trees, name)), |_, set| made.extend(set.ok().cloned())).expect("legal");
         assert_eq!(live.len(), made.len());
         let values = |sets: &[ForecastSet]| sets.iter().flat_map(|set| set.values.clone()).collect::<Vec<f32>>();
         let (live, made) = (values(live), values(&made));
         let apart: f32 = live.iter().zip(&made).map(|(live, made)| (live - made).abs()).sum();
         assert!(apart < 1e-3 * live.iter().sum::<f32>(), "a backtest is what runs: {apart}");
         let alone = rolling(*series, told, &config, 17 * DAY_US, None, |_, _| ()).expect("legal");
-        let shared = rolling(*series, told, &config, 17 * DAY_US, Some(&trees), |_, _| ()).expect("legal");
+        let shared = rolling(*series, told, &config, 17 * DAY_US, Some((&trees, name)), |_, _| ()).expect("legal");
         let loss = |scores: &[ModelScores]| scores.iter().find(|one| one.model == "boosted").and_then(|one| one.wql);
         assert!(loss(&shared).is_some() && loss(&shared) != loss(&alone), "{:?} {:?}", loss(&shared), loss(&alone));
     }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
+use crate::event::When;
 use crate::history::make_room;
 use crate::scales::{log, unlog};
 
@@ -40,12 +41,12 @@ const FAR_EVERY_US: i64 = 6 * HOUR_US;
 /// Of a distance of one on the log scale: it is kept to within .0001.
 const PER_ONE: f64 = 4_096.0;
 
-/// One step of a path: its median on the log scale, its width, whether it is within an event, and its quantiles.
+/// One step of a path: its median on the log scale, its width, where it is, and its quantiles.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Step<'a> {
     pub(super) median_log: f64,
     pub(super) width: f64,
-    pub(super) event: bool,
+    pub(super) when: When,
     pub(super) quantiles: &'a [f32],
 }
 
@@ -56,7 +57,7 @@ pub(super) struct Due {
     pub(super) due_us: i64,
     pub(super) median_log: f64,
     pub(super) width: f64,
-    pub(super) event: bool,
+    pub(super) when: When,
     pub(super) quantiles: Vec<f32>,
 }
 
@@ -79,7 +80,7 @@ struct Kept {
     origin: i32,
     median_log: f32,
     width: f32,
-    event: bool,
+    when: When,
 }
 
 /// Which steps of a forecast from this origin are kept; none of most origins.
@@ -102,9 +103,9 @@ impl Waiting {
             self.0.insert(place, Queue { ahead_us, ..Queue::default() });
         }
         let Some(queue) = self.0.get_mut(place) else { return };
-        let Step { median_log, width, event, quantiles } = step;
+        let Step { median_log, width, when, quantiles } = step;
         make_room(&mut queue.steps);
-        queue.steps.push_back(Kept { origin, median_log: median_log as f32, width: width as f32, event });
+        queue.steps.push_back(Kept { origin, median_log: median_log as f32, width: width as f32, when });
         for quantile in quantiles {
             make_room(&mut queue.distances);
             let distance = (log(f64::from(*quantile)) - f64::from(median_log as f32)) * PER_ONE;
@@ -129,9 +130,9 @@ impl Waiting {
                 if due_us == start_us {
                     let median_log = f64::from(kept.median_log);
                     let quantile = |distance: i16| unlog(median_log + f64::from(distance) / PER_ONE) as f32;
-                    let (width, event) = (f64::from(kept.width), kept.event);
+                    let (width, when) = (f64::from(kept.width), kept.when);
                     let quantiles = distances.map(quantile).collect();
-                    all.push(Due { origin_us, due_us, median_log, width, event, quantiles });
+                    all.push(Due { origin_us, due_us, median_log, width, when, quantiles });
                 }
             }
         }
@@ -150,7 +151,7 @@ mod tests {
         for origin_us in [0, EVERY_US, 2 * EVERY_US] {
             for step in steps(origin_us, EVERY_US).take(3) {
                 let ahead_us = EVERY_US * i64::try_from(step).expect("small");
-                let step = Step { median_log: log(100.0), width: 1.5, event: true, quantiles: &quantiles };
+                let step = Step { median_log: log(100.0), width: 1.5, when: When::Near, quantiles: &quantiles };
                 waiting.add(origin_us, ahead_us, step);
             }
         }
@@ -164,7 +165,7 @@ mod tests {
         for (came, kept) in due[0].quantiles.iter().zip(quantiles) {
             assert!((came - kept).abs() <= 0.0002 * kept, "{came} {kept}");
         }
-        assert!((due[0].width - 1.5).abs() < 1e-6 && due[0].event && due[0].due_us == EVERY_US);
+        assert!((due[0].width - 1.5).abs() < 1e-6 && due[0].when == When::Near && due[0].due_us == EVERY_US);
         // Steps 2 and 3 never come: the last origin's third step does.
         assert_eq!(waiting.due(5 * EVERY_US).iter().map(|due| due.origin_us).collect::<Vec<_>>(), [2 * EVERY_US]);
         assert!(waiting.due(i64::MAX).is_empty());

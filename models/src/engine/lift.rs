@@ -153,7 +153,7 @@ impl Engine {
         };
         let rests_on: Vec<PastLift> =
             past.iter().filter(|seen| is_alike(&seen.event, event) && seen.event.id != event.id).cloned().collect();
-        let (unlike, stretched) = unlikeness(event, &rests_on);
+        let (unlike, stretched) = unlikeness(event, &rests_on, self.elsewhere().workloads(event));
         let range = |lift: f64, of: fn(&Lift) -> f64| {
             let off = rests_on.iter().map(|seen| (of(&seen.observed) / of(&seen.expected)).ln());
             interval(lift, &off.collect::<Vec<_>>(), stretched)
@@ -283,9 +283,14 @@ fn lift_of(both: &[(f64, f64)]) -> Option<Lift> {
 }
 
 /// In what an event is unlike those seen before, and by how many times that alone may change its lift's logarithm.
-fn unlikeness(event: &KnownEvent, past: &[PastLift]) -> (String, f64) {
+/// `elsewhere` is how many other workloads have seen such events.
+fn unlikeness(event: &KnownEvent, past: &[PastLift], elsewhere: u32) -> (String, f64) {
     if past.is_empty() {
-        return (format!("no event of the kind {} has been seen: the interval is that of a guess", event.kind), 0.0);
+        let guess = match elsewhere {
+            0 => "the interval is that of a guess".to_owned(),
+            others => format!("the lift is that of {others} other workloads, the interval that of a guess"),
+        };
+        return (format!("no event of the kind {} has been seen here: {guess}", event.kind), 0.0);
     }
     let weights = || past.iter().map(|seen| seen.event.weight);
     let (least, most) = (weights().fold(f64::MAX, f64::min), weights().fold(0.0, f64::max));

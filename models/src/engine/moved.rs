@@ -135,7 +135,7 @@ impl Engine {
     /// There is history enough for models of its own: those from elsewhere go.
     pub(super) fn stand_alone(&mut self) {
         if self.moved.take().is_some() {
-            self.tracks = Family::ALL.iter().map(|family| Track::new(*family, &self.config)).collect();
+            self.tracks = Track::all(&self.config);
             self.blend = Blend::default();
         }
     }

@@ -1,12 +1,10 @@
-//! Fitting anew, when models are old or off, and who is served.
+//! Fitting anew, when models are old or off.
 
 use super::{Engine, HOUR_US, ModelCard, Note};
 use crate::champion::Track;
 use crate::ensemble::Shares;
 use crate::family::{Family, Training};
 
-/// Challengers are compared with the champion over this many hours.
-const PROMOTE_HOURS: usize = 24 * 7;
 /// A fit that failed is tried again after this long.
 const RETRY_US: i64 = HOUR_US;
 /// Mean log surprise of outcomes that calls for a new fit: half as much again.
@@ -21,6 +19,7 @@ impl Engine {
             members.filter_map(|track| Some((track.family.name(), track.recent.clone(), track.family.prior()?))),
         );
         let is_worse = self.tracks.first().and_then(Track::worsening).is_some_and(|w| w > self.config.accuracy_factor);
+        let elsewhere = self.elsewhere();
         for place in 0..self.tracks.len() {
             let is_boosted = self.tracks.get(place).is_some_and(|track| track.family == Family::Boosted);
             let base = if is_boosted { self.base() } else { None };
@@ -30,7 +29,7 @@ impl Engine {
             }
             let is_champion = place == 0;
             let age_us = now_us.saturating_sub(track.fitted_at_us);
-            let limit_us = track.family.refit_after_us(self.config.refit_after_us);
+            let limit_us = track.family.refit_after_us(self.config.refit_after_us, self.config.step_us);
             let reason = if track.fitted.is_none() && age_us >= RETRY_US {
                 "first"
             } else if age_us >= limit_us {
@@ -47,6 +46,7 @@ impl Engine {
                 shares: &shares,
                 base: base.as_ref(),
                 borrows_trees: self.sharing.is_some(),
+                elsewhere: &elsewhere,
             };
             let events = self.book.known(now_us, self.history.start_us(), now_us);
             track.fitted_at_us = now_us;
@@ -77,29 +77,6 @@ impl Engine {
         if surprised {
             self.surprise = 0.0;
         }
-    }
-
-    /// A challenger whose loss over the last week is clearly below the champion's takes its place. The ensemble gives its
-    /// members more weight instead.
-    pub(super) fn promote(&mut self, notes: &mut Vec<Note>) {
-        let Some(champion) = self.tracks.first().filter(|_| !self.is_fixed) else { return };
-        let Some(to_beat) = champion.loss(0, PROMOTE_HOURS) else { return };
-        let beaten =
-            |track: &Track| track.loss(0, PROMOTE_HOURS).filter(|loss| *loss < self.config.promote_below * to_beat);
-        let gives_weight = champion.family == Family::Ensemble;
-        let best = self
-            .tracks
-            .iter()
-            .enumerate()
-            .skip(1)
-            .filter(|(_, track)| !(gives_weight && track.family.prior().is_some()))
-            .filter_map(|(place, track)| Some((place, beaten(track)?)))
-            .min_by(|a, b| a.1.total_cmp(&b.1));
-        let Some((place, loss)) = best else { return };
-        let from = champion.version.clone();
-        self.tracks.swap(0, place);
-        let reason = format!("loss {loss:.3} against {to_beat:.3} over the last {PROMOTE_HOURS} hours");
-        notes.push(Note::Promoted { from, to: self.champion().to_owned(), reason });
     }
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::{Engine, Note};
 use crate::EngineConfig;
 use crate::ModelError;
+use crate::event::Responses;
 use crate::family::{Family, Fitted};
 use crate::learned::{Base, Gatherer, Row, Trees};
 use crate::ridge::{Memory, Ridge};
@@ -23,6 +24,15 @@ pub(super) struct Sharing {
     /// Not taken yet.
     #[serde(skip)]
     rows: Vec<Row>,
+    /// What events do here; not taken yet.
+    #[serde(skip)]
+    responses: Option<Responses>,
+    /// What they do at other workloads; lent like the trees.
+    #[serde(skip)]
+    elsewhere: Arc<Responses>,
+    /// When they were added up.
+    #[serde(skip)]
+    elsewhere_us: i64,
     /// Only origins are gone through whose key is below this share of all, as a power of two; lent like the trees.
     #[serde(skip)]
     thinned: u32,
@@ -41,15 +51,24 @@ impl Engine {
         // FNV-1a, so that it is the same on every machine.
         let hash = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
         let workload = workload.bytes().fold(0xcbf2_9ce4_8422_2325, hash);
-        let (gathers, gatherer, gathered_us) = (true, None, i64::MIN);
-        self.sharing = Some(Sharing { workload, gathers, gatherer, gathered_us, rows: Vec::new(), thinned: 0 });
+        self.sharing = Some(Sharing {
+            workload,
+            gathers: true,
+            gatherer: None,
+            gathered_us: i64::MIN,
+            rows: Vec::new(),
+            responses: None,
+            elsewhere: Arc::default(),
+            elsewhere_us: 0,
+            thinned: 0,
+        });
         self
     }
 
     /// The same, for trees that others have grown: it gives no rows.
     #[must_use]
-    pub fn borrowing_trees(self) -> Self {
-        let mut engine = self.sharing_trees("");
+    pub fn borrowing_trees(self, workload: &str) -> Self {
+        let mut engine = self.sharing_trees(workload);
         engine.sharing.iter_mut().for_each(|sharing| sharing.gathers = false);
         engine
     }
@@ -77,6 +96,21 @@ impl Engine {
 
     pub(crate) fn take_rows(&mut self) -> Vec<Row> {
         self.sharing.as_mut().map(|sharing| std::mem::take(&mut sharing.rows)).unwrap_or_default()
+    }
+
+    pub(crate) fn take_responses(&mut self) -> Option<Responses> {
+        self.sharing.as_mut().and_then(|sharing| sharing.responses.take())
+    }
+
+    /// From now on it goes by what events did at the others by `at_us`: `of` gives it for this workload.
+    pub(crate) fn tell_elsewhere(&mut self, at_us: i64, of: impl Fn(u64) -> Responses) {
+        let Some(sharing) = self.sharing.as_mut().filter(|sharing| sharing.elsewhere_us != at_us) else { return };
+        (sharing.elsewhere, sharing.elsewhere_us) = (Arc::new(of(sharing.workload)), at_us);
+    }
+
+    /// What events do at other workloads.
+    pub(super) fn elsewhere(&self) -> Arc<Responses> {
+        self.sharing.as_ref().map(|sharing| Arc::clone(&sharing.elsewhere)).unwrap_or_default()
     }
 
     /// Start and end of the history.
@@ -119,7 +153,7 @@ impl Engine {
             return Some(base);
         }
         let events = self.book.known(now_us, self.history.start_us(), now_us + 15 * DAY_US);
-        let short = Ridge::fit(&self.history, &events, Memory::Short).ok()?;
+        let short = Ridge::fit(&self.history, &events, Memory::Short, &self.elsewhere()).ok()?;
         Some(Base { short, ..base })
     }
 
@@ -133,10 +167,15 @@ impl Engine {
             return;
         }
         let base = self.fresh_base();
+        let events = self.book.known(now_us, self.history.start_us(), now_us);
+        let span_us = (self.history.start_us(), now_us);
+        let ridge = base.as_ref().map(|base| base.long.as_ref().unwrap_or(&base.short));
+        let responses = ridge.map(|ridge| ridge.responses(&events, span_us));
         let Some(sharing) = &mut self.sharing else { return };
         let (horizon_steps, workload, thinned) = (self.config.horizon_steps, sharing.workload, sharing.thinned);
         let gatherer = sharing.gatherer.get_or_insert_with(|| Gatherer::new(&self.history, horizon_steps, workload));
         sharing.gathered_us = now_us;
+        sharing.responses = responses;
         match gatherer.gather(&self.history, &self.book, |key| is_wanted(key, thinned), base) {
             Ok(rows) => sharing.rows.extend(rows),
             Err(error) => notes.push(Note::Ignored(error.to_string())),

@@ -134,7 +134,7 @@ fn difficult_series_never_break_it() {
 
 #[test]
 fn it_abstains_first_then_fits_and_refits() {
-    let mut engine = Engine::try_new(config()).expect("legal");
+    let mut engine = Engine::try_new(EngineConfig { with_benchmark: true, ..config() }).expect("legal");
     let mut reasons = Vec::new();
     for step in 0..9 * DAY {
         for note in engine.observe(step * STEP_US, load(step, &[])) {

@@ -93,7 +93,11 @@ impl Engine {
         let seen: Vec<&KnownEvent> = known.iter().filter(alike).copied().collect();
         let KnownEvent { id, kind, weight, .. } = event;
         if seen.is_empty() {
-            return Some(format!("signal {id}: no {kind} of its length has been seen"));
+            let others = match self.elsewhere().workloads(event) {
+                0 => String::new(),
+                others => format!(" here: its effect is taken from {others} other workloads"),
+            };
+            return Some(format!("signal {id}: no {kind} of its length has been seen{others}"));
         }
         let heaviest = seen.iter().map(|other| other.weight).fold(0.0, f64::max);
         if *weight > HEAVIER * heaviest {

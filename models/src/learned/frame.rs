@@ -1,8 +1,8 @@
 //! What a forecast sees at its origin, as the columns that the trees split on.
 
 use crate::History;
-use crate::event::{Acting, KnownEvent};
-use crate::ridge::{Path, Ridge};
+use crate::event::KnownEvent;
+use crate::ridge::{Ridge, Standing};
 use crate::scales::log;
 
 const DAY_US: i64 = 86_400_000_000;
@@ -24,12 +24,11 @@ const YEAR_US: i64 = 31_556_952_000_000;
 pub(super) struct Frame<'a> {
     history: &'a History,
     events: &'a [&'a KnownEvent],
-    /// The ridge that is the base, and its path.
-    ridge: &'a Ridge,
-    acting: Vec<Acting>,
-    path: Path,
-    /// The path of the short ridge, when the base is the long one.
-    short: Option<Path>,
+    /// The ridge that is the base.
+    ridge: Standing<'a>,
+    knows_years: bool,
+    /// The short ridge, when the base is the long one.
+    short: Option<Standing<'a>>,
     level_day: f64,
     level_week: f64,
     last_hour: f64,
@@ -42,7 +41,6 @@ impl<'a> Frame<'a> {
         events: &'a [&'a KnownEvent],
         short: &'a Ridge,
         long: Option<&'a Ridge>,
-        steps: usize,
     ) -> Self {
         let ridge = long.unwrap_or(short);
         let step_us = history.step_us();
@@ -52,10 +50,9 @@ impl<'a> Frame<'a> {
         Self {
             history,
             events,
-            ridge,
-            acting: ridge.acting(events),
-            path: ridge.path(history, events, steps),
-            short: long.map(|_| short.path(history, events, steps)),
+            ridge: ridge.standing(history, events),
+            knows_years: ridge.knows_years(),
+            short: long.map(|_| short.standing(history, events)),
             level_day: mean(DAY_US),
             level_week: mean(7 * DAY_US),
             last_hour: self::mean(history, hour, 0) - self::mean(history, hour, per_day),
@@ -63,31 +60,29 @@ impl<'a> Frame<'a> {
         }
     }
 
-    /// The base's forecast, on the log scale.
-    pub(super) fn base(&self, step: usize) -> f64 {
-        self.path.full(step)
-    }
-
-    /// The columns of one step.
+    /// The base's forecast of one step, on the log scale, and the step's columns.
     #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "hours and days")]
-    pub(super) fn row(&self, step: usize) -> [f32; COLUMNS] {
+    pub(super) fn row(&self, step: usize) -> (f64, [f32; COLUMNS]) {
         let (origin_us, step_us) = (self.history.end_us(), self.history.step_us());
         let at_us = origin_us + step_us * i64::try_from(step).unwrap_or(0);
-        let base = self.base(step);
+        let mut seasons = Vec::new();
+        // Without what events do, so that a first event does not look like a fall of everything else.
+        let (quiet, response) = self.ridge.at(step, &mut seasons);
+        let base = quiet + response;
         let day_of_week = at_us.div_euclid(DAY_US).rem_euclid(7) as f64;
         let hours = |us: i64| us as f64 / HOUR_US as f64;
         let back_to = |period_us: i64| at_us - period_us * ((at_us - origin_us).div_euclid(period_us) + 1);
-        // Both without what events did, so that a first event does not look like a fall of everything else.
-        let quiet = self.path.without_events(step);
         let lag = |lag_us: i64| {
-            let response = self.ridge.response_at(&self.acting, lag_us, step_us);
-            self.history.at(lag_us).map_or(f64::NAN, |value| log(value) - response - quiet)
+            self.history.at(lag_us).map_or(f64::NAN, |value| log(value) - self.ridge.response_at(lag_us) - quiet)
         };
         let (day_us, week_us) = (back_to(DAY_US), back_to(7 * DAY_US));
         let weeks: Vec<f64> = (0..4).map(|k| lag(week_us - k * 7 * DAY_US)).filter(|lag| lag.is_finite()).collect();
         let of_year =
-            if self.ridge.knows_years() { at_us.rem_euclid(YEAR_US) as f64 / DAY_US as f64 } else { f64::NAN };
-        let short = self.short.as_ref().map_or(f64::NAN, |path| path.full(step) - base);
+            if self.knows_years { at_us.rem_euclid(YEAR_US) as f64 / DAY_US as f64 } else { f64::NAN };
+        let short = self.short.as_ref().map_or(f64::NAN, |short| {
+            let (without, response) = short.at(step, &mut seasons);
+            without + response - base
+        });
         let numbers = [
             hours(at_us - origin_us),
             hours(at_us.rem_euclid(DAY_US)),
@@ -100,18 +95,18 @@ impl<'a> Frame<'a> {
             self.level_day - quiet,
             self.level_week - quiet,
             self.last_hour,
-            self.path.full(step) - self.path.without_events(step),
+            response,
             short,
             self.level_day - self.level_week,
-            self.ridge.response_at(&self.acting, day_us, step_us),
-            self.ridge.response_at(&self.acting, week_us, step_us),
+            self.ridge.response_at(day_us),
+            self.ridge.response_at(week_us),
         ];
         let signals = self.of_signals(at_us, at_us + step_us);
         let mut row = [f32::NAN; COLUMNS];
         for (cell, number) in row.iter_mut().zip(numbers.iter().chain(&signals).chain(&self.workload)) {
             *cell = *number as f32;
         }
-        row
+        (base, row)
     }
 
     /// Of the signal that is nearest to the step, and how many are on.

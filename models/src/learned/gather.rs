@@ -137,7 +137,7 @@ impl Gatherer {
         };
         let seen = history.until(origin_us, frame::BACK_US);
         let events = book.known(origin_us, origin_us - EVENTS_BACK_US, origin_us + horizon_us);
-        let frame = Frame::new(&seen, &events, &base.short, base.long.as_ref(), self.horizon_steps);
+        let frame = Frame::new(&seen, &events, &base.short, base.long.as_ref());
         for step in sampled(self.horizon_steps, turn) {
             let at_us = origin_us + step_us * i64::try_from(step).unwrap_or(0);
             if (self.done_us..to_us).contains(&at_us)

@@ -25,9 +25,10 @@ pub(crate) struct Row {
 impl Row {
     /// The row of a step that starts at `at_us` and had this value.
     pub(super) fn new(key: u64, at_us: i64, frame: &Frame<'_>, step: usize, value: f64) -> Self {
+        let (base, cells) = frame.row(step);
         #[expect(clippy::cast_possible_truncation, reason = "seven digits are plenty")]
-        let target = (log(value) - frame.base(step)) as f32;
-        Self { at_us, key, cells: frame.row(step), target }
+        let target = (log(value) - base) as f32;
+        Self { at_us, key, cells, target }
     }
 
     #[cfg(test)]

@@ -74,11 +74,11 @@ impl Trees {
         let mut out = [0.0_f32; LEVELS.len()];
         let (mut medians, mut widths) = (Vec::with_capacity(steps), Vec::with_capacity(steps));
         for step in 0..steps {
-            let row = frame.row(step);
+            let (base, row) = frame.row(step);
             self.model.predict(&row, &mut out);
             out.sort_by(f32::total_cmp);
             let [low, middle, high] = out.map(f64::from);
-            medians.push(frame.base(step) + trust(&row, &self.ranges) * middle);
+            medians.push(base + trust(&row, &self.ranges) * middle);
             widths.push((high - low) / 2.0);
         }
         let usual = median(widths.clone()).max(MIN_WIDTH);

@@ -131,3 +131,61 @@ fn a_snapshot_goes_on_with_the_same_forecasts() {
     let trees = postcard::to_stdvec(&shared.artefact()).expect("writes");
     assert!(beside.len() + trees.len() / 2 < artefact.len() && artefact.len() < beside.len() + trees.len() + 100);
 }
+
+/// A sale of two hours at 18:00, told a week before.
+fn sale(day: i64) -> crate::KnownEvent {
+    let starts_at_us = (day * DAY + 72) * STEP_US;
+    crate::KnownEvent {
+        id: format!("sale-{day}"),
+        revision: 1,
+        kind: "sale".to_owned(),
+        name: String::new(),
+        channel: String::new(),
+        weight: 1.0,
+        audience_size: None,
+        announced_at_us: (day - 7) * DAY * STEP_US,
+        starts_at_us,
+        ends_at_us: starts_at_us + 2 * HOUR_US,
+        cancelled: false,
+    }
+}
+
+#[test]
+fn a_first_event_is_forecast_by_what_such_events_did_elsewhere() {
+    let (days, first) = (24, 23);
+    let during = |step: i64, day: i64| (day * DAY + 72..day * DAY + 80).contains(&step);
+    // Four workloads have had a sale every third day, with five times the load; the last one has its first.
+    let forecasts = |others: u64| -> (Vec<f32>, Vec<String>) {
+        let mut shared = Shared::default();
+        let mut engines: Vec<Engine> = (0..=others).map(|place| engine(&format!("w{place}"))).collect();
+        for (place, engine) in engines.iter_mut().enumerate() {
+            let is_last = place == usize::try_from(others).expect("small");
+            let days: Vec<i64> = if is_last { vec![first] } else { (8..days).step_by(3).collect() };
+            days.into_iter().for_each(|day| engine.signal(sale(day)));
+        }
+        for step in 0..first * DAY + 60 {
+            for (place, engine) in (0_u32..).zip(&mut engines) {
+                let sold = u64::from(place) < others && (8..days).step_by(3).any(|day| during(step, day));
+                let value = load(100.0 * f64::from(place + 1), step) * if sold { 5.0 } else { 1.0 };
+                shared.observe(engine, step * STEP_US, value);
+            }
+            // Residuals of all hours are wanted.
+            if (step + 1) % 4 == 0 {
+                engines.iter_mut().for_each(|engine| drop(engine.forecast()));
+            }
+        }
+        let last = engines.last_mut().expect("one");
+        let set = last.forecast().expect("a forecast");
+        let step = usize::try_from(72 - 60 + 4).expect("small");
+        let row = set.values.iter().skip(step * set.levels.len()).take(set.levels.len());
+        (row.copied().collect(), set.unlike)
+    };
+    let quiet = load(500.0, first * DAY + 76);
+    let median = |row: &[f32]| f64::from(row[4]) / quiet;
+    let ((alone, guess), (together, told)) = (forecasts(0), forecasts(4));
+    assert!(guess.iter().any(|reason| reason.ends_with("no sale of its length has been seen")), "{guess:?}");
+    assert!(told.iter().any(|reason| reason.contains("taken from 4 other workloads")), "{told:?}");
+    let quiet_alone = load(100.0, first * DAY + 76);
+    assert!(f64::from(alone[4]) / quiet_alone < 2.5, "{alone:?}");
+    assert!((3.0..6.5).contains(&median(&together)), "{together:?} over {quiet}");
+}

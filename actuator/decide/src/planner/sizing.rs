@@ -57,6 +57,15 @@ impl<'a> Sizing<'a> {
         Some((load, origin + Span::from_micros(forecast.step_us).times(i64::try_from(step).ok()?)))
     }
 
+    /// Does a forecast have values at each step that a change of now has to cover?
+    pub(super) fn is_covered(&self, forecast: &ForecastView<'_>) -> bool {
+        let steps = |span: Span| usize::try_from(span.steps(Span::from_micros(forecast.step_us))).unwrap_or(0);
+        let (first, width) = (steps(self.lead_time.span), forecast.levels.len());
+        let end = first + steps(self.config.look_ahead).max(1);
+        let values = forecast.values.get(first * width..end * width);
+        width > 0 && values.is_some_and(|values| values.iter().all(|value| value.is_finite()))
+    }
+
     /// The largest load at that quantile from now on, until what is commanded when the dwell time is over has come to serve
     /// over its look-ahead: what a release of now has to bear.
     pub(super) fn peak_until_next_change(&self, quantile: f64, forecast: &ForecastView<'_>) -> Option<f64> {
@@ -93,5 +102,5 @@ impl<'a> Sizing<'a> {
 fn most(forecast: &ForecastView<'_>, quantile: f64, steps: std::ops::Range<usize>) -> Option<(f64, usize)> {
     let within = steps.start..steps.end.min(forecast.steps());
     let loads = within.filter_map(|step| Some((forecast.quantile(step, quantile)?, step)));
-    loads.max_by(|a, b| a.0.total_cmp(&b.0))
+    loads.filter(|(load, _)| load.is_finite()).max_by(|a, b| a.0.total_cmp(&b.0))
 }

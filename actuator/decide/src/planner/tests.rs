@@ -42,12 +42,40 @@ fn never_below_the_load_of_now_and_the_guard_alone_when_the_forecast_is_not_trus
     let values = values(|_| 50.0);
     let low = decide(&config(), &seen(80.0, 2), Some(&view(&values, Verdict::Fresh)));
     assert_eq!((low.units_now, low.binding), (16, "guard"));
-    for verdict in [Verdict::Stale, Verdict::Abstain, Verdict::Unspecified] {
+    for (verdict, said) in [
+        (Verdict::Stale, "the forecast is stale"),
+        (Verdict::Abstain, "the forecast abstains"),
+        (Verdict::Unspecified, "the forecast has no verdict"),
+    ] {
         let alone = decide(&config(), &seen(10.0, 2), Some(&view(&values, verdict)));
         assert_eq!((alone.units_now, alone.binding), (2, "guard"), "{verdict:?}");
-        assert!(alone.reason.contains("stale"), "{}", alone.reason);
+        assert!(alone.reason.contains(said), "{}", alone.reason);
     }
     assert!(decide(&config(), &seen(10.0, 2), None).reason.contains("no forecast"));
+}
+
+#[test]
+fn a_forecast_that_lacks_values_where_they_are_needed_leaves_the_guard_alone() {
+    // Looked at are steps 3 to 9: the lead time of 15 minutes is 3 steps, the look-ahead of 35 is 7.
+    let whole = values(|_| 50.0);
+    let guard = |values: &[f32]| {
+        let decision = decide(&config(), &seen(10.0, 2), Some(&view(values, Verdict::Fresh)));
+        (decision.binding == "guard", decision.reason)
+    };
+    assert!(!guard(&whole).0 && !guard(&whole[..20]).0, "ten steps will do");
+    let hole = |step: usize| {
+        let mut values = whole.clone();
+        values[step * 2] = f32::NAN;
+        values
+    };
+    for values in [&whole[..18], &whole[..4], &[], &hole(3), &hole(9)] {
+        let (is_guard, reason) = guard(values);
+        assert!(is_guard && reason.contains("incomplete"), "{reason}");
+    }
+    assert!(!guard(&hole(2)).0 && !guard(&hole(10)).0, "what is not looked at may be missing");
+    let incomplete = hole(5);
+    assert_eq!(view(&incomplete, Verdict::Suspect).trust(&config(), &Learned::default()), "incomplete");
+    assert_eq!(view(&incomplete, Verdict::Stale).trust(&config(), &Learned::default()), "stale");
 }
 
 #[test]

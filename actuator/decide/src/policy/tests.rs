@@ -37,12 +37,18 @@ fn what_headroom_may_do_by_itself() {
     assert_eq!(irreversible.rules, ["irreversible-needs-a-person"]);
     assert_eq!(answer(&Question { paused: true, ..question() }).rules, ["paused"]);
     assert_eq!(answer(&Question { blackout: true, ..question() }).rules, ["blackout"]);
-    for (verdict, released) in
-        [("fresh", true), ("suspect", true), ("stale", false), ("abstain", false), ("none", false)]
-    {
+    for (verdict, released) in [
+        ("fresh", true),
+        ("suspect", true),
+        ("stale", false),
+        ("abstain", false),
+        ("incomplete", false),
+        ("none", false),
+    ] {
         assert_eq!(allowed(&Question { verdict, units_after: 1, ..question() }), released, "release on {verdict}");
+        assert_eq!(allowed(&Question { verdict, ..question() }), released, "raise on {verdict}");
+        assert!(allowed(&Question { verdict, needed_now: true, ..question() }), "needed now, on {verdict}");
     }
-    assert!(allowed(&Question { verdict: "stale", ..question() }), "a raise is not a release");
 }
 
 #[test]

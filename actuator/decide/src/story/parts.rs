@@ -109,8 +109,9 @@ pub(super) fn cost(plan: &Plan) -> Vec<String> {
     let unit = plan.cost_per_unit_hour;
     let (now, before) = (f64::from(plan.units_now), f64::from(plan.units_before));
     let mut lines = vec![format!(
-        "{} cost {} an hour: {} than doing nothing ({}).",
+        "{} cost{} {} an hour: {} than doing nothing ({}).",
         units(plan.units_now),
+        if plan.units_now == 1 { "s" } else { "" },
         sum(now * unit),
         against((now - before) * unit),
         units(plan.units_before)
@@ -223,8 +224,12 @@ pub(super) fn undo_command(story: &Story<'_>) -> Option<String> {
 pub(super) fn undoing(story: &Story<'_>) -> Vec<String> {
     let (plan, last) = (story.plan, story.moves.last());
     if let Some(undone) = story.moves.iter().rfind(|record| record.state() == ActionState::RolledBack) {
-        let (at, actor, reason) = (time(undone.at_us), &undone.actor, &undone.reason);
-        return vec![format!("It was undone {at} by {actor} ({reason}): back to {}.", units(undone.undo_units))];
+        let (at, actor, why) = (time(undone.at_us), &undone.actor, why(undone));
+        let because = if why.is_empty() { String::new() } else { format!(" ({why})") };
+        return vec![format!("It was undone {at} by {actor}{because}: back to {}.", units(undone.undo_units))];
+    }
+    if story.is_observed() {
+        return vec!["There is nothing to undo: it was only observed.".to_owned()];
     }
     match undo_command(story) {
         Some(command) if story.is_in_effect() => vec![
@@ -239,13 +244,32 @@ pub(super) fn undoing(story: &Story<'_>) -> Vec<String> {
     }
 }
 
+/// Why a move was made, without its state, which is told beside it.
+pub(super) fn why(record: &ActionRecord) -> &str {
+    let (state, reason) = (state_word(record.state()), record.reason.as_str());
+    match reason.strip_prefix(state.as_str()) {
+        Some("") => "",
+        Some(rest) => rest.strip_prefix(": ").unwrap_or(reason),
+        None => reason,
+    }
+}
+
 /// Every move with who made it and why.
+pub(super) fn decided(story: &Story<'_>) -> Vec<String> {
+    if story.is_observed() {
+        return vec![format!("Nobody: at stage observe nothing is done. {}.", capital_word(&story.plan.would))];
+    }
+    moves(story.moves)
+}
+
+/// The moves, and what they rest on.
 pub(super) fn moves(moves: &[ActionRecord]) -> Vec<String> {
     let mut lines: Vec<String> = moves
         .iter()
         .map(|record| {
             let state = state_word(record.state());
-            format!("{} {state} by {}: {}", time(record.at_us), record.actor, record.reason)
+            let (at, actor, why) = (time(record.at_us), &record.actor, why(record));
+            if why.is_empty() { format!("{at} {state} by {actor}") } else { format!("{at} {state} by {actor}: {why}") }
         })
         .collect();
     if let Some(last) = moves.last() {
@@ -264,9 +288,13 @@ pub(super) fn outcome(story: &Story<'_>) -> Vec<String> {
     story.outcomes.iter().map(measured).collect()
 }
 
-/// One outcome in a sentence.
+/// One outcome: what was, and what would have been without the action, which is told as the estimate that it is.
 pub(super) fn measured(outcome: &Outcome) -> String {
-    format!(
+    if outcome.completeness <= 0.0 {
+        let (from, to) = (time(outcome.measured_from_us), time(outcome.measured_to_us));
+        return format!("No window came from {from} to {to}. Judged {}.", outcome.judgement);
+    }
+    let seen = format!(
         "From {} to {}: highest load {:.1} (expected {:.1}), mean {:.1}, {} used up to {:.0} %, {} minutes in violation; \
          {:.0} % of the windows came. Judged {}.",
         time(outcome.measured_from_us),
@@ -279,10 +307,23 @@ pub(super) fn measured(outcome: &Outcome) -> String {
         outcome.violation_minutes,
         outcome.completeness * 100.0,
         outcome.judgement
+    );
+    if outcome.counterfactual_method.is_empty() {
+        return seen;
+    }
+    format!(
+        "{seen} Without it: used up to {:.0} %, {:.0} minutes in violation ({}).",
+        outcome.counterfactual_peak_utilisation * 100.0,
+        outcome.counterfactual_violation_minutes,
+        outcome.counterfactual_method
     )
 }
 
 fn capital(text: &str) -> String {
+    if text.is_empty() { String::new() } else { capital_word(text) + "." }
+}
+
+fn capital_word(text: &str) -> String {
     let mut letters = text.chars();
-    letters.next().map(|first| first.to_uppercase().collect::<String>() + letters.as_str() + ".").unwrap_or_default()
+    letters.next().map(|first| first.to_uppercase().collect::<String>() + letters.as_str()).unwrap_or_default()
 }

@@ -19,7 +19,10 @@ pub fn record_of(moves: &[ActionRecord], plan: Option<&Plan>, outcome: Option<&O
     let forecast = plan.map(|plan| plan.forecast_origin_us).filter(|origin| *origin != 0);
     let by = approval.map_or_else(
         || "nobody".to_owned(),
-        |approval| format!("{}, {} ({})", approval.actor, time(approval.at_us), approval.reason),
+        |approval| match parts::why(approval) {
+            "" => format!("{}, {}", approval.actor, time(approval.at_us)),
+            why => format!("{}, {} ({why})", approval.actor, time(approval.at_us)),
+        },
     );
     let effect = of(ActionState::Applied).or_else(|| of(ActionState::Failed));
     let rows = [
@@ -50,13 +53,12 @@ pub fn record_of(moves: &[ActionRecord], plan: Option<&Plan>, outcome: Option<&O
             undone.map_or_else(
                 || format!("no; headroom rollback {} returns to {}", last.action_id, units(last.undo_units)),
                 |undone| {
-                    format!(
-                        "{} by {} ({}): back to {}",
-                        time(undone.at_us),
-                        undone.actor,
-                        undone.reason,
-                        units(undone.undo_units)
-                    )
+                    let because = match parts::why(undone) {
+                        "" => String::new(),
+                        why => format!(" ({why})"),
+                    };
+                    let (at, actor) = (time(undone.at_us), &undone.actor);
+                    format!("{at} by {actor}{because}: back to {}", units(undone.undo_units))
                 },
             ),
         ),

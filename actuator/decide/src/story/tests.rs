@@ -115,7 +115,7 @@ fn what_waits_what_was_undone_and_what_was_measured() {
     let waiting = [moved(ActionState::Proposed, "planner", "p75")];
     holds(&told(&waiting, &[]), &["headroom rollback plan-shop-1", "ends the waiting: nothing has been done yet"]);
     let rejected = [waiting[0].clone(), moved(ActionState::Rejected, "ann", "rejected: too dear")];
-    holds(&told(&rejected, &[]), &["There is nothing to undo: it is rejected", "rejected by ann: rejected: too dear"]);
+    holds(&told(&rejected, &[]), &["There is nothing to undo: it is rejected", "rejected by ann: too dear"]);
     let outcome = Outcome {
         expected_peak: 330.0,
         observed_peak: 310.0,
@@ -124,6 +124,9 @@ fn what_waits_what_was_undone_and_what_was_measured() {
         peak_utilisation: 0.62,
         completeness: 1.0,
         judgement: "good".to_owned(),
+        counterfactual_violation_minutes: 25.0,
+        counterfactual_peak_utilisation: 1.55,
+        counterfactual_method: "estimate: the same load on the 2 units before".to_owned(),
         ..Outcome::default()
     };
     let undone = [
@@ -136,8 +139,14 @@ fn what_waits_what_was_undone_and_what_was_measured() {
         &[
             "It was undone 1998-05-11T00:00:00Z by ann (a drill): back to 2 units",
             "highest load 310.0 (expected 330.0)",
-            "Judged good",
+            "Judged good. Without it: used up to 155 %, 25 minutes in violation (estimate: the same load on the 2 units",
         ],
+    );
+    let unseen = Outcome { completeness: 0.0, judgement: "unmeasured".to_owned(), ..outcome.clone() };
+    let said = told(&undone, &[unseen]);
+    assert!(
+        said.contains("No window came") && !said.contains("Without it"),
+        "nothing was seen to estimate from: {said}"
     );
     let (text, document) = record_of(&undone, Some(&plan()), Some(&outcome)).expect("moves");
     holds(
@@ -167,6 +176,16 @@ fn other_ways_to_a_quantile_and_a_plan_without_a_forecast() {
             "the chance is not known",
             "(the load of now)",
             "Signal final.".trim_end_matches("Signal final."),
+        ],
+    );
+    let observed =
+        Plan { would: "at stage automate it would be done: allowed by automate-reversible".to_owned(), ..plan() };
+    holds(
+        &said(&observed),
+        &[
+            "State: observed",
+            "There is nothing to undo: it was only observed",
+            "Nobody: at stage observe nothing is done. At stage automate it would be done: allowed by automate-reversible.",
         ],
     );
     let edge = |units: u32| chance(&Plan { units_now: units, ..plan() });

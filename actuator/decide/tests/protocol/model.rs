@@ -186,7 +186,7 @@ impl Model for Scenario {
             Property::always("no double effect", |_, world| never(world, Wrong::DoubleEffect)),
             Property::always("no overtaken effect", |_, world| never(world, Wrong::OvertakenEffect)),
             Property::always("nothing irreversible by itself", |_, world| never(world, Wrong::AutomaticIrreversible)),
-            Property::always("no release on a stale model", |_, world| never(world, Wrong::ReleaseOnStaleModel)),
+            Property::always("no action on a stale model", |_, world| never(world, Wrong::ActionOnStaleModel)),
             Property::always("nothing begins once it is stopped", |_, world| never(world, Wrong::BegunAfterStop)),
             Property::always("nothing rolled back is done again", |_, world| never(world, Wrong::DoneAgain)),
             Property::always("every move is legal", |_, world| never(world, Wrong::IllegalMove)),

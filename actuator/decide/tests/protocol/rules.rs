@@ -12,7 +12,7 @@ use super::questions;
 pub(super) struct Offer {
     /// Fewer units, not more.
     pub(super) is_release: bool,
-    /// The verdict on the forecast allows a release.
+    /// The forecast can be trusted; the load of now needs none of it.
     pub(super) is_fresh: bool,
     pub(super) is_reversible: bool,
 }

@@ -39,7 +39,7 @@ pub(super) enum Wrong {
     DoubleEffect,
     OvertakenEffect,
     AutomaticIrreversible,
-    ReleaseOnStaleModel,
+    ActionOnStaleModel,
     BegunAfterStop,
     DoneAgain,
     IllegalMove,

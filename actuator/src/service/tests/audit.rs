@@ -112,7 +112,7 @@ async fn stories(asked: &mut AuditServiceClient<Channel>, first: &headroom_proto
         "5 units cost 5.00 an hour: 4.00 more than doing nothing (1 unit)",
         "permitted by automate-reversible",
         "headroom rollback plan-shop-",
-        "Judged good",
+        "Judged good. Without it: used up to 280 %, 15 minutes in violation (estimate: the same load on the 1 unit before",
     ] {
         assert!(story.text.contains(part), "not there: {part}\n{}", story.text);
     }
@@ -124,6 +124,9 @@ async fn stories(asked: &mut AuditServiceClient<Channel>, first: &headroom_proto
         let shown = asked.show(AuditShowRequest { id: id.clone() }).await.expect("answers").into_inner();
         assert!(shown.text.contains("Model        model-1, verdict fresh"), "{id}: {}", shown.text);
         assert!(shown.text.contains("Approved by  policy"), "{id}: {}", shown.text);
+        let is_workload = *id == first.workload;
+        let stop = "automation of every workload paused by ann: a drill";
+        assert_eq!(shown.text.contains(stop), is_workload, "{id}: {}", shown.text);
     }
     let unknown = asked.show(AuditShowRequest { id: "nobody".to_owned() }).await.expect_err("unknown");
     assert_eq!(unknown.code(), Code::NotFound);

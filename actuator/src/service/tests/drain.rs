@@ -48,6 +48,28 @@ async fn a_release_does_not_wait_for_ever() {
     assert_eq!(ground.units("shop", 6).await, 1);
 }
 
+/// Taken back while its work is let go, a release has never been.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_can_be_taken_back_while_it_lets_work_go() {
+    let mut ground = Ground::new(Stage::Automate).await;
+    ground.config.planner.dwell = Span::from_mins(5);
+    let actuator = ground.start();
+    ground.turns("shop", 1..=4, 50.0, 300.0).await;
+    actuator.knows("shop", 4).await;
+    ground.target.drain_slowly(usize::MAX);
+    ground.turns("shop", 5..=5, 50.0, 50.0).await;
+    actuator.knows("shop", 5).await;
+    let plan = actuator.plans(false).await[0].plan.clone().expect("a plan");
+    assert_eq!((plan.units_before, plan.units_now), (5, 1));
+    let moves = actuator.roll_back(&plan.plan_id).await.expect("taken back");
+    assert_eq!((moves.len(), moves[0].state(), moves[0].undo_units), (1, ActionState::RolledBack, 5), "{moves:?}");
+    assert_eq!(ground.units("shop", 5).await, 5);
+    ground.turns("shop", 6..=6, 50.0, 50.0).await;
+    actuator.knows("shop", 6).await;
+    assert_eq!(ground.units("shop", 6).await, 5, "automation is paused");
+    actuator.stop().await;
+}
+
 /// Raised to 5 units at window 1, and rolled back by a person; the keys that had an effect at once, and in the end.
 async fn rolled_back(answers: usize) -> (usize, usize) {
     let mut ground = Ground::new(Stage::Automate).await;

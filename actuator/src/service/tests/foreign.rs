@@ -5,6 +5,7 @@ use headroom_proto::headers;
 use headroom_proto::topics::Topic;
 use headroom_proto::v1::{ActionState, Switch};
 use prost::Message;
+use tonic::Code;
 
 use super::ground::{Ground, records};
 use crate::ForeignChanges;
@@ -83,6 +84,36 @@ async fn a_change_while_it_was_stopped_is_noticed_at_the_next_decision_and_a_wai
     ground.turns("shop", 22..=22, 300.0, 300.0).await;
     actuator.reaches(22).await;
     assert_eq!(ground.units("shop", 22).await, 5);
+    actuator.stop().await;
+}
+
+/// What a person approves is held against the target of that moment, not of the last window.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_approval_does_not_overrule_what_somebody_has_changed_since() {
+    let mut ground = Ground::new(Stage::Recommend).await;
+    let actuator = ground.start();
+    ground.turns("shop", 1..=1, 50.0, 300.0).await;
+    actuator.reaches(1).await;
+    let waiting = actuator.plans(true).await.remove(0).plan.expect("a plan");
+    ground.by_hand("shop", 1, 3).await;
+    let refused = actuator.approve(&waiting.plan_id, "").await.expect_err("made from 1 unit");
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert!(refused.message().contains("3 units by now, and the plan was made from 1"), "{refused}");
+    ground.turns("shop", 2..=2, 50.0, 300.0).await;
+    actuator.reaches(2).await;
+    let anew = actuator.plans(true).await.remove(0).plan.expect("a plan");
+    assert_eq!((anew.units_before, anew.units_now), (3, 5));
+    actuator.approve(&anew.plan_id, "").await.expect("from what is there");
+    // Once Headroom has set it, another's change is not only noticed but stops automation.
+    ground.turns("shop", 3..=3, 50.0, 500.0).await;
+    actuator.reaches(3).await;
+    let waiting = actuator.plans(true).await.remove(0).plan.expect("a plan");
+    ground.by_hand("shop", 3, 20).await;
+    let refused = actuator.approve(&waiting.plan_id, "").await.expect_err("somebody else");
+    assert!(refused.message().contains("somebody else has changed the target, which says 20 units"), "{refused}");
+    assert_eq!(ground.units("shop", 3).await, 20, "as they have set it");
+    let status = actuator.status_of("shop").await;
+    assert!(status.paused && actuator.plans(true).await.is_empty(), "{status:?}");
     actuator.stop().await;
 }
 

@@ -2,6 +2,7 @@
 
 use headroom_actuator_decide::limits::Limits;
 use headroom_actuator_decide::stage::Stage;
+use headroom_proto::time::Span;
 use headroom_proto::v1::ActionState;
 
 use super::ground::Ground;
@@ -30,6 +31,33 @@ async fn what_is_over_a_limit_waits_says_why_and_goes_on() {
     assert_eq!(ground.units("b", 3).await, 5);
     let states = ground.states("b").await;
     assert_eq!(states[1..3], [ActionState::Paused, ActionState::Approved]);
+    actuator.stop().await;
+}
+
+/// A change that nobody knows yet whether it has happened is under way.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_settled_counts_as_under_way() {
+    let mut ground = Ground::new(Stage::Automate).await;
+    ground.config.limits = Limits { actions_per_hour: 0, concurrent: 1 };
+    ground.config.planner.dwell = Span::from_mins(5);
+    let actuator = ground.start();
+    ground.turns("a", 1..=4, 50.0, 300.0).await;
+    actuator.knows("a", 4).await;
+    // The target takes the release and loses each answer.
+    ground.target.lose(usize::MAX);
+    ground.turns("a", 5..=5, 50.0, 50.0).await;
+    actuator.knows("a", 5).await;
+    assert_eq!(ground.states("a").await.last(), Some(&ActionState::Intended));
+    ground.turns("b", 5..=5, 50.0, 300.0).await;
+    actuator.knows("b", 5).await;
+    let held = ground.moves("b").await.pop().expect("a move");
+    assert_eq!((held.state(), held.actor.as_str()), (ActionState::Paused, "limits"), "{held:?}");
+    // Then the answer comes, and with it the turn of the other.
+    ground.target.lose(0);
+    actuator.until("it is settled", |status| status.records_out == 2).await;
+    ground.turns("b", 8..=8, 50.0, 300.0).await;
+    actuator.knows("b", 8).await;
+    assert_eq!(ground.units("b", 8).await, 5);
     actuator.stop().await;
 }
 

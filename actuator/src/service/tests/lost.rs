@@ -6,6 +6,7 @@ use headroom_proto::time::Span;
 use headroom_proto::topics::Topic;
 use headroom_proto::v1::{ActionState, Switch};
 use prost::Message;
+use tonic::Code;
 
 use super::ENDS_WELL;
 use super::ground::{Actuator, Ground, records, time};
@@ -97,6 +98,33 @@ async fn nothing_is_decided_and_a_stop_is_obeyed_while_it_is_not_known() {
     assert!(last.reason.contains("automation was stopped") && last.reason.contains("says 5 units"), "{}", last.reason);
     actuator.knows("shop", 2).await;
     assert_eq!(ground.target.asked().len(), asked, "not asked again");
+    actuator.stop().await;
+}
+
+/// Whatever it was: the units of before are there again, and it is not asked for any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_known_yet_can_be_taken_back() {
+    let mut ground = Ground::new(Stage::Automate).await;
+    ground.target.lose(usize::MAX);
+    let actuator = ground.start();
+    ground.turns("shop", 1..=1, 50.0, 300.0).await;
+    actuator.knows("shop", 1).await;
+    let first = ground.moves("shop").await.remove(0);
+    // The answer to the undoing is lost as well.
+    let unsure = actuator.roll_back(&first.plan_id).await.expect_err("the answer is lost");
+    assert_eq!(unsure.code(), Code::Unavailable, "{unsure}");
+    assert!(unsure.message().contains("on the record, but not done yet"), "{unsure}");
+    let went = [ActionState::Failed, ActionState::RolledBack];
+    assert_eq!(ground.states("shop").await, [&ENDS_WELL[..3], &went].concat());
+    ground.target.lose(0);
+    actuator.roll_back(&first.plan_id).await.expect("finished");
+    assert_eq!(ground.units("shop", 1).await, 1);
+    let key = first.idempotency_key;
+    assert_eq!(ground.target.effects("shop"), [key.clone(), format!("{key}/rollback")], "one change, one undoing");
+    assert_eq!(ground.states("shop").await.len(), 5, "no move was made twice");
+    let twice = actuator.roll_back(&first.plan_id).await.expect_err("nothing is left");
+    assert_eq!(twice.code(), Code::FailedPrecondition, "{twice}");
+    assert!(actuator.status_of("shop").await.paused);
     actuator.stop().await;
 }
 

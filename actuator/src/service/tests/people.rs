@@ -216,7 +216,7 @@ async fn a_rollback_returns_to_the_units_before_once_and_only_where_it_is_legal(
 
     let twice = actuator.rollback(&view.action_id).await.expect_err("it has ended");
     assert_eq!(twice.code(), Code::FailedPrecondition);
-    assert!(twice.message().contains("ended"), "{twice}");
+    assert!(twice.message().contains("rolled back already"), "{twice}");
     assert_eq!(ground.target.effects("shop").len(), 2);
     actuator.stop().await;
 }

@@ -74,7 +74,7 @@ async fn from_every_state_that_a_crash_can_leave() {
         assert_eq!(moves.last().map(ActionRecord::state), Some(ActionState::RolledBack), "{workload}");
         let twice = actuator.roll_back(&plan_id).await.expect_err("it has ended");
         assert_eq!(twice.code(), Code::FailedPrecondition, "{workload}: {twice}");
-        assert!(twice.message().contains("ended") && twice.message().contains("nothing to undo"), "{twice}");
+        assert!(twice.message().contains("rolled back already: there is nothing to undo"), "{twice}");
         assert_eq!(legal(&after, workload).await.len(), moves.len(), "{workload}: the second call moves nothing");
         assert!(actuator.status_of(workload).await.paused, "{workload}");
     }

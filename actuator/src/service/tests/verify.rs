@@ -78,6 +78,49 @@ async fn a_change_that_does_no_harm_is_verified_with_the_evidence() {
     actuator.stop().await;
 }
 
+/// Units were asked for and are on the books, and never come to serve.
+#[tokio::test(flavor = "multi_thread")]
+async fn units_that_do_not_serve_are_no_success() {
+    let mut ground = Ground::new(Stage::Automate).await;
+    let actuator = ground.start();
+    changed(&mut ground, &actuator).await;
+    ground.target.is_sick(3);
+    goes_on(&mut ground, &actuator, 2..=6, 21.0).await;
+    let moves = ground.moves("shop").await;
+    let last = &moves[moves.len() - 1];
+    assert_eq!((last.state(), last.actor.as_str()), (ActionState::Failed, "verifier"), "{moves:?}");
+    for said in ["5 units, but only 3 of them serve", "headroom rollback shop-", "returns to 1 unit"] {
+        assert!(last.reason.contains(said), "{said}: {}", last.reason);
+    }
+    assert_eq!(ground.target.effects("shop").len(), 1, "it is not asked for again");
+    actuator.stop().await;
+}
+
+/// A target that does not answer does not keep harm from being seen: it is undone as soon as it answers.
+#[tokio::test(flavor = "multi_thread")]
+async fn harm_is_seen_while_the_target_cannot_be_asked() {
+    let mut ground = Ground::new(Stage::Automate).await;
+    let actuator = ground.start();
+    changed(&mut ground, &actuator).await;
+    ground.target.go_away(true);
+    ground.target.refuse(true);
+    for step in 2..=5 {
+        ground.forecast("shop", QUIET + step, 300.0).await;
+        ground.slow_windows("shop", [(QUIET + step, 50.0, 60.0)].into_iter()).await;
+    }
+    actuator.until("harm is found", |status| status.note.contains("automation of shop is paused")).await;
+    let last = ground.moves("shop").await.pop().expect("moves");
+    assert_eq!((last.state(), last.actor.as_str()), (ActionState::RolledBack, "verifier"));
+    assert!(last.reason.contains("it does harm"), "{}", last.reason);
+    assert_eq!(ground.target.effects("shop").len(), 1, "it cannot be undone yet");
+    ground.target.refuse(false);
+    ground.target.go_away(false);
+    goes_on(&mut ground, &actuator, 6..=7, 60.0).await;
+    assert_eq!(ground.units("shop", QUIET + 7).await, 1);
+    assert_eq!(ground.target.effects("shop").len(), 2, "once");
+    actuator.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn harm_that_may_not_be_undone_by_itself_is_told() {
     let mut ground = Ground::new(Stage::Automate).await;

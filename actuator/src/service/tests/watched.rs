@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +28,8 @@ pub(super) struct Watched {
     losing: AtomicUsize,
     /// Workloads whose units are slow to go, with those that are there still.
     held: Mutex<BTreeMap<String, u32>>,
+    /// No more units than these come to serve.
+    sick: AtomicU32,
     /// How often it says yet that work is left on what a release takes away.
     draining: AtomicUsize,
     asked: Mutex<Vec<Asked>>,
@@ -51,6 +53,7 @@ impl Watched {
             away: AtomicBool::new(false),
             losing: AtomicUsize::new(0),
             held: Mutex::default(),
+            sick: AtomicU32::new(u32::MAX),
             draining: AtomicUsize::new(0),
             asked: Mutex::default(),
         }
@@ -85,6 +88,11 @@ impl Watched {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         held.retain(|name, _| name != workload);
         held.extend(units.map(|units| (workload.to_owned(), units)));
+    }
+
+    /// No more units than these come to serve.
+    pub(super) fn is_sick(&self, units: u32) {
+        self.sick.store(units, Ordering::SeqCst);
     }
 
     /// What it was asked, repeats included, in order.
@@ -148,7 +156,8 @@ impl Target for Watched {
         }
         let state = self.inner.observe(workload, at).await?;
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner).get(workload).copied();
-        Ok(TargetState { ready: state.ready.max(held.unwrap_or(0)), ..state })
+        let ready = state.ready.max(held.unwrap_or(0)).min(self.sick.load(Ordering::SeqCst));
+        Ok(TargetState { ready, ..state })
     }
 
     async fn probe(&self, workload: &str) -> Result<(), TargetError> {

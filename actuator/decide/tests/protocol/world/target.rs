@@ -107,7 +107,7 @@ impl World {
             (is_known, Wrong::DoubleEffect),
             (is_overtaken && !is_known, Wrong::OvertakenEffect),
             (automatic && !offer.is_reversible, Wrong::AutomaticIrreversible),
-            (automatic && offer.is_release && !offer.is_fresh, Wrong::ReleaseOnStaleModel),
+            (automatic && !offer.is_fresh, Wrong::ActionOnStaleModel),
         ] {
             if is_so {
                 self.wrong.insert(wrong);
