@@ -44,7 +44,8 @@ fn every_origin_is_seen_and_every_model_is_scored() {
     let series = Series::uncorrected(0, HOUR_US, &values);
     let mut origins = Vec::new();
     let mut forecasts = 0;
-    let scores = rolling(series, &sales, &config(), 20 * DAY_US, None, |origin_us, forecast| {
+    let config = EngineConfig { with_benchmark: true, ..config() };
+    let scores = rolling(series, &sales, &config, 20 * DAY_US, None, |origin_us, forecast| {
         origins.push(origin_us);
         forecasts += i32::from(forecast.is_ok_and(|set| set.origin_us == origin_us && set.values.len() == 240));
     });
@@ -117,7 +118,8 @@ fn several_workloads_share_trees_as_they_do_when_they_run() {
     }
     for (((series, told), live), name) in series.iter().zip(told).zip(&live).zip(&names) {
         let mut made = Vec::new();
-        rolling(*series, told, &config, 0, Some((&trees, name)), |_, set| made.extend(set.ok().cloned())).expect("legal");
+        rolling(*series, told, &config, 0, Some((&trees, name)), |_, set| made.extend(set.ok().cloned()))
+            .expect("legal");
         assert_eq!(live.len(), made.len());
         let values = |sets: &[ForecastSet]| sets.iter().flat_map(|set| set.values.clone()).collect::<Vec<f32>>();
         let (live, made) = (values(live), values(&made));
