@@ -163,7 +163,10 @@ impl<'a> Pinned<'a> {
              WHERE window_size_s = {size_s} AND {load} IS NOT NULL {named}"
         );
         let windows = ask(self.lake, &sql).await?;
-        let loads = Loads::try_new(&windows, feature, step).map_err(of_frame)?;
+        // Polars keeps its thread until it is done.
+        let load = feature.to_owned();
+        let made = tokio::task::spawn_blocking(move || Loads::try_new(&windows, &load, step));
+        let loads = made.await.context("reading the windows was abandoned")?.map_err(of_frame)?;
         let found: BTreeSet<String> = loads.workloads().into_iter().collect();
         let missing = workloads.iter().find(|name| !found.contains(*name));
         if missing.is_some() || loads.is_empty() {
