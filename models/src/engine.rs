@@ -196,7 +196,8 @@ impl Engine {
     /// # Errors
     /// When a setting is out of range.
     pub fn of_family(config: EngineConfig, family: Family) -> Result<Self, ModelError> {
-        let mut engine = Self::try_new(EngineConfig { with_benchmark: config.with_benchmark || family.is_benchmark(), ..config })?;
+        let mut engine =
+            Self::try_new(EngineConfig { with_benchmark: config.with_benchmark || family.is_benchmark(), ..config })?;
         let rests_on: &[Family] = match family {
             Family::Ensemble => &Family::ALL,
             Family::Boosted => &[Family::RidgeEvents, Family::RidgeLong],

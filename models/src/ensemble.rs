@@ -176,7 +176,8 @@ impl Blend {
         self.deltas.clear();
         for ((step, (base, when)), k) in anchor_log.iter().zip(when).enumerate().zip(0_i64..) {
             let Some(weights) = weights.get(Group::of(k * step_us, *when).index()) else { continue };
-            let of = |level: usize| parts.iter().map(move |part| part.logs.get(step * levels.len() + level).unwrap_or(base));
+            let of =
+                |level: usize| parts.iter().map(move |part| part.logs.get(step * levels.len() + level).unwrap_or(base));
             let mean = |level: usize| of(level).zip(weights).map(|(log, weight)| log * weight).sum::<f64>();
             let median = mean(middle);
             let apart: f64 = of(middle).zip(weights).map(|(log, weight)| weight * (log - median).powi(2)).sum();

@@ -172,7 +172,8 @@ impl Ridge {
         };
         let day = usize::try_from(DAY_US / step_us).unwrap_or(1).max(LEVEL_STEPS);
         let coarse = coarse_rows(history.last(day), step_us);
-        let level = median(coarse.iter().map(|row| rest_of(row.sum / row.count, row.middle_us(step_us), step_us)).collect());
+        let level =
+            median(coarse.iter().map(|row| rest_of(row.sum / row.count, row.middle_us(step_us), step_us)).collect());
         let known = history.last(day).rev().filter_map(|(at_us, value)| Some((at_us, log(value?))));
         let recent: Vec<f64> = known.take(3).map(|(at_us, log)| rest_of(log, at_us, step_us)).collect();
         #[expect(clippy::cast_precision_loss, reason = "three values")]
@@ -279,13 +280,7 @@ impl Rows {
     }
 
     /// Penalised least squares, a few times with new Huber weights.
-    fn solve(
-        &self,
-        history: &History,
-        prior: &[f64],
-        seasonal: usize,
-        memory: Memory,
-    ) -> Result<Vec<f64>, ModelError> {
+    fn solve(&self, history: &History, prior: &[f64], seasonal: usize, memory: Memory) -> Result<Vec<f64>, ModelError> {
         #[expect(clippy::cast_precision_loss, reason = "steps of a day")]
         let day_rows = (DAY_US / history.step_us()).max(1) as f64;
         let days = self.knots.last().copied().unwrap_or_default().max(1.0);

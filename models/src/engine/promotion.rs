@@ -48,7 +48,8 @@ impl Engine {
         self.tracks.swap(0, place);
         self.tracks.iter_mut().for_each(|track| track.wealth = 1.0);
         let below = self.config.promote_below;
-        let reason = format!("bets on its daily losses being below {below} of the champion's have paid {wealth:.0} to one");
+        let reason =
+            format!("bets on its daily losses being below {below} of the champion's have paid {wealth:.0} to one");
         notes.push(Note::Promoted { from, to: self.champion().to_owned(), reason });
     }
 }

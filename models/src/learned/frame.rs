@@ -77,8 +77,7 @@ impl<'a> Frame<'a> {
         };
         let (day_us, week_us) = (back_to(DAY_US), back_to(7 * DAY_US));
         let weeks: Vec<f64> = (0..4).map(|k| lag(week_us - k * 7 * DAY_US)).filter(|lag| lag.is_finite()).collect();
-        let of_year =
-            if self.knows_years { at_us.rem_euclid(YEAR_US) as f64 / DAY_US as f64 } else { f64::NAN };
+        let of_year = if self.knows_years { at_us.rem_euclid(YEAR_US) as f64 / DAY_US as f64 } else { f64::NAN };
         let short = self.short.as_ref().map_or(f64::NAN, |short| {
             let (without, response) = short.at(step, &mut seasons);
             without + response - base
