@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use responses::Responses;
 
 const HOUR_US: i64 = 3_600_000_000;
+const DAY_US: i64 = 24 * HOUR_US;
 /// Events of this length or more act over their whole span, in parts of a day; shorter ones around start and end.
 const LONG_US: i64 = 12 * HOUR_US;
 /// How far an event can act before its start and behind its end.
@@ -25,7 +26,7 @@ pub(crate) enum When {
     /// Far from all events.
     #[default]
     Quiet,
-    /// Within two days before or behind an event.
+    /// Within two days before or behind an event; of steps of a day none is.
     Near,
     /// Within an event.
     Event,
@@ -42,7 +43,7 @@ impl When {
         };
         if events.iter().any(|event| event.flags(start_us, step_us)) {
             Self::Event
-        } else if events.iter().any(is_near) {
+        } else if step_us < DAY_US && events.iter().any(is_near) {
             Self::Near
         } else {
             Self::Quiet

@@ -165,8 +165,8 @@ pub(super) async fn windows(
         "SELECT w.*, c.ready FROM (SELECT window_start{selected} FROM (SELECT *, row_number() OVER (PARTITION BY query, \
          window_start ORDER BY revision DESC) AS newest_first FROM windows WHERE workload = {name} AND window_size_s = \
          {size_s} AND window_start >= '{from}' AND window_end <= '{until}') WHERE newest_first = 1 AND complete GROUP BY \
-         1) AS w LEFT JOIN (SELECT at, max(ready) AS ready FROM capacity WHERE workload = {name} GROUP BY 1) AS c ON \
-         c.at = w.window_start ORDER BY w.window_start"
+         1) AS w LEFT JOIN (SELECT at, max(ready) AS ready FROM capacity WHERE workload = {name} AND at >= '{from}' AND \
+         at < '{until}' GROUP BY 1) AS c ON c.at = w.window_start ORDER BY w.window_start"
     );
     let mut windows = Vec::new();
     for batch in ask(lake, &sql).await? {
