@@ -14,7 +14,7 @@ use crate::learner::State;
 use crate::windows::hex;
 
 const MAGIC: &str = "headroom-forecaster";
-const VERSION: &str = "4";
+const VERSION: &str = "5";
 const FILE: &str = "state";
 const TEMPORARY: &str = "state.tmp";
 

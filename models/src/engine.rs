@@ -17,8 +17,6 @@ mod pooled;
 mod promotion;
 mod refit;
 mod sharing;
-#[cfg(test)]
-mod testing;
 mod unlike;
 
 pub use lift::{Lift, LiftOf, LiftRange, PastLift, SignalLift};

@@ -19,6 +19,8 @@ const BEHIND_US: i64 = 24 * HOUR_US;
 pub(crate) const NEAR_US: i64 = 48 * HOUR_US;
 /// Names with a response of their own: those that have returned, the most frequent first.
 const NAMES: usize = 24;
+/// Channels with a response of their own: those that were seen, the most frequent first.
+const CHANNELS: usize = 8;
 
 /// Where a step is, as seen from the events that are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -181,37 +183,84 @@ impl EventBook {
     }
 }
 
-/// Events that share a response: all of a kind and length class, or those among them that return under one name.
+/// Events that share a response: those of a kind and length class that this is true of.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Class {
     kind: String,
     is_long: bool,
-    /// Empty for all of a kind.
-    name: String,
+    of: Of,
 }
 
-/// The response's columns: one set of phases for each class of events. What a name adds to its kind is learned apart
-/// and shrunk towards nothing, so that a name seen once says a little and one seen often says all.
+/// Which events of a kind.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+enum Of {
+    /// All of them.
+    All,
+    /// Those that reach people by this channel.
+    Channel(String),
+    /// Those that return under one name.
+    Name(String),
+}
+
+impl Class {
+    fn new(event: &KnownEvent, of: Of) -> Self {
+        Self { kind: event.kind.clone(), is_long: event.is_long(), of }
+    }
+
+    /// All events of the kind.
+    fn whole(event: &KnownEvent) -> Self {
+        Self::new(event, Of::All)
+    }
+
+    /// Those of its channel, when it has one.
+    fn channel(event: &KnownEvent) -> Option<Self> {
+        (!event.channel.is_empty()).then(|| Self::new(event, Of::Channel(event.channel.clone())))
+    }
+
+    /// Those of its name, when it has one.
+    fn name(event: &KnownEvent) -> Option<Self> {
+        (!event.name.is_empty()).then(|| Self::new(event, Of::Name(event.series())))
+    }
+}
+
+/// The response's columns: one set of phases for each class of events. What a channel or a name adds to its kind is learned
+/// apart and shrunk towards nothing, so that a name seen once says a little and one seen often says all.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct EventColumns {
     classes: Vec<Class>,
 }
 
+/// Events of a class: those that have ended, and all.
+type Counts = BTreeMap<Class, (usize, usize)>;
+
 impl EventColumns {
     /// Columns for the events of a training set that ends at `now_us`.
     pub(crate) fn of(events: &[&KnownEvent], now_us: i64) -> Self {
-        let mut classes: Vec<Class> = events.iter().map(|event| class_of(event, false)).collect();
-        let mut named: BTreeMap<Class, (usize, usize)> = BTreeMap::new();
-        for event in events.iter().filter(|event| !event.name.is_empty()) {
-            let (ended, all) = named.entry(class_of(event, true)).or_default();
-            *all += 1;
-            *ended += usize::from(event.ends_at_us <= now_us);
+        let count = |class: fn(&KnownEvent) -> Option<Class>| {
+            let mut counts = Counts::new();
+            for (event, class) in events.iter().filter_map(|event| Some((event, class(event)?))) {
+                let (ended, all) = counts.entry(class).or_default();
+                *all += 1;
+                *ended += usize::from(event.ends_at_us <= now_us);
+            }
+            counts
+        };
+        let kinds = count(|event| Some(Class::whole(event)));
+        let mut named = count(Class::name);
+        named.retain(|_, (ended, all)| *ended > 0 && *all > 1);
+        // The only channel of a kind has nothing of its own.
+        let mut channels = count(Class::channel);
+        channels.retain(|class, (ended, all)| {
+            let kind = Class { of: Of::All, ..class.clone() };
+            *ended > 0 && kinds.get(&kind).is_some_and(|(_, of_kind)| *all < *of_kind)
+        });
+        let mut classes: Vec<Class> = kinds.into_keys().collect();
+        for (counts, most) in [(channels, CHANNELS), (named, NAMES)] {
+            let mut frequent: Vec<_> = counts.into_iter().collect();
+            frequent.sort_by_key(|(_, (ended, _))| std::cmp::Reverse(*ended));
+            classes.extend(frequent.into_iter().take(most).map(|(class, _)| class));
         }
-        let mut returning: Vec<_> = named.into_iter().filter(|(_, (ended, all))| *ended > 0 && *all > 1).collect();
-        returning.sort_by_key(|(_, (ended, _))| std::cmp::Reverse(*ended));
-        classes.extend(returning.into_iter().take(NAMES).map(|(class, _)| class));
         classes.sort();
-        classes.dedup();
         Self { classes }
     }
 
@@ -225,8 +274,8 @@ impl EventColumns {
             .iter()
             .flat_map(|class| {
                 let raises = !class.is_long && matches!(class.kind.as_str(), "campaign" | "launch" | "sale" | "match");
-                let is_whole_kind = class.name.is_empty();
-                elsewhere.shrink(class, PRIOR_LIFT.map(|lift| if raises && is_whole_kind { lift } else { 0.0 }))
+                let is_told = raises && class.of == Of::All;
+                elsewhere.shrink(class, PRIOR_LIFT.map(|lift| if is_told { lift } else { 0.0 }))
             })
             .collect()
     }
@@ -234,10 +283,9 @@ impl EventColumns {
     /// Where these events act, for any number of rows.
     pub(crate) fn acting(&self, events: &[&KnownEvent]) -> Vec<Acting> {
         let of = |event: &&KnownEvent| {
-            let find = |is_named: bool| self.classes.binary_search(&class_of(event, is_named)).ok();
-            let named = if event.name.is_empty() { None } else { find(true) };
+            let find = |class: Option<Class>| self.classes.binary_search(&class?).ok();
             Acting {
-                classes: [find(false), named],
+                classes: [Some(Class::whole(event)), Class::channel(event), Class::name(event)].map(find),
                 weight: event.weight,
                 from_us: event.starts_at_us - BEFORE_US,
                 to_us: event.ends_at_us + BEHIND_US,
@@ -272,8 +320,8 @@ impl EventColumns {
 /// An event and the columns it acts on.
 #[derive(Clone, Debug)]
 pub(crate) struct Acting {
-    /// Those of its kind, and those of its name.
-    classes: [Option<usize>; 2],
+    /// Those of its kind, of its channel and of its name.
+    classes: [Option<usize>; 3],
     weight: f64,
     from_us: i64,
     to_us: i64,
@@ -283,9 +331,4 @@ pub(crate) struct Acting {
 #[expect(clippy::cast_precision_loss, reason = "lengths of steps")]
 fn share(part_us: i64, step_us: i64) -> f64 {
     part_us as f64 / step_us as f64
-}
-
-fn class_of(event: &KnownEvent, is_named: bool) -> Class {
-    let name = if is_named { event.series() } else { String::new() };
-    Class { kind: event.kind.clone(), is_long: event.is_long(), name }
 }

@@ -32,7 +32,7 @@ const HOUR_US: i64 = 3_600_000_000;
 /// A ridge of years is worth its time from this much history on.
 const LONG_FROM_DAYS: i64 = 90;
 /// Rows of one's own; beyond, the oldest tenth goes.
-const MAX_ROWS: usize = 20_000;
+const MAX_ROWS: usize = 60_000;
 
 /// Ridges that were fitted at one time.
 #[derive(Clone, Debug, Serialize, Deserialize)]

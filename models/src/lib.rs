@@ -23,6 +23,8 @@ pub mod score;
 mod season;
 mod seasonal_naive;
 mod shared;
+#[cfg(test)]
+mod testing;
 
 pub use champion::MaturedScore;
 pub use config::EngineConfig;

@@ -307,6 +307,10 @@ fn unlikeness(event: &KnownEvent, past: &[PastLift], elsewhere: u32) -> (String,
         unlike.push("it lasts more than twice as long as any seen".to_owned());
         stretched = stretched.max(0.5);
     }
+    if !event.channel.is_empty() && past.iter().all(|seen| seen.event.channel != event.channel) {
+        unlike.push(format!("none by {} has been seen", event.channel));
+        stretched = stretched.max(0.5);
+    }
     if !unlike.is_empty() {
         unlike.push("the interval is wider".to_owned());
     }

@@ -1,27 +1,13 @@
 use super::*;
-
-const STEP_US: i64 = HOUR_US / 4;
-const DAY: i64 = 96;
+use crate::testing::{self, DAY, STEP_US};
 
 fn config() -> EngineConfig {
     EngineConfig { step_us: STEP_US, horizon_steps: 96, ..EngineConfig::default() }
 }
 
 fn event(id: &str, day: i64, announced_day: i64) -> KnownEvent {
-    let starts_at_us = (day * DAY + 72) * STEP_US;
-    KnownEvent {
-        id: id.to_owned(),
-        revision: 1,
-        kind: "match".to_owned(),
-        name: String::new(),
-        channel: String::new(),
-        weight: 1.0,
-        audience_size: None,
-        announced_at_us: announced_day * DAY * STEP_US,
-        starts_at_us,
-        ends_at_us: starts_at_us + 2 * HOUR_US,
-        cancelled: false,
-    }
+    let announced_at_us = announced_day * DAY * STEP_US;
+    KnownEvent { announced_at_us, ..testing::event(id, "match", day * DAY + 72, 1.0) }
 }
 
 /// A daily rhythm, noise of 5 %, and load three times as high during each event.

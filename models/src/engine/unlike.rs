@@ -91,13 +91,16 @@ impl Engine {
             is_seen && other.id != event.id && other.kind == event.kind && other.is_long() == event.is_long()
         };
         let seen: Vec<&KnownEvent> = known.iter().filter(alike).copied().collect();
-        let KnownEvent { id, kind, weight, .. } = event;
+        let KnownEvent { id, kind, weight, channel, .. } = event;
         if seen.is_empty() {
             let others = match self.elsewhere().workloads(event) {
                 0 => String::new(),
                 others => format!(" here: its effect is taken from {others} other workloads"),
             };
             return Some(format!("signal {id}: no {kind} of its length has been seen{others}"));
+        }
+        if !channel.is_empty() && seen.iter().all(|other| other.channel != *channel) {
+            return Some(format!("signal {id}: no {kind} by {channel} has been seen"));
         }
         let heaviest = seen.iter().map(|other| other.weight).fold(0.0, f64::max);
         if *weight > HEAVIER * heaviest {

@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Class, EventColumns, KnownEvent, PHASES, class_of};
+use super::{Class, EventColumns, KnownEvent, PHASES};
 
 /// The prior that the program comes with counts as this many workloads.
 const OWN_PRIOR: f64 = 1.0;
 
-/// Responses by kind and length, of one workload or summed over many.
+/// Responses by kind, length and channel, of one workload or summed over many.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Responses(BTreeMap<Class, Response>);
 
@@ -34,11 +34,13 @@ impl Responses {
     ) -> Self {
         let mut seen: BTreeMap<Class, f64> = BTreeMap::new();
         for event in events.iter().filter(|event| event.starts_at_us >= from_us && event.ends_at_us <= now_us) {
-            *seen.entry(class_of(event, false)).or_default() += 1.0;
+            for class in Class::channel(event).into_iter().chain([Class::whole(event)]) {
+                *seen.entry(class).or_default() += 1.0;
+            }
         }
         let classes = columns.classes.iter().zip(coefficients.chunks_exact(PHASES));
         let known = classes.filter_map(|(class, lifts)| {
-            let count = seen.get(class).filter(|_| class.name.is_empty())?;
+            let count = seen.get(class)?;
             let weight = count / (count + 1.0);
             let mut sums = [0.0; PHASES];
             sums.iter_mut().zip(lifts).for_each(|(sum, lift)| *sum = weight * f64::from(*lift));
@@ -74,7 +76,7 @@ impl Responses {
 
     /// The guess for a class, from `prior`, which the program comes with.
     pub(super) fn shrink(&self, class: &Class, prior: [f64; PHASES]) -> [f64; PHASES] {
-        let Some(pooled) = self.0.get(class).filter(|_| class.name.is_empty()) else { return prior };
+        let Some(pooled) = self.0.get(class) else { return prior };
         let mut guess = prior;
         for (lift, sum) in guess.iter_mut().zip(pooled.sums) {
             *lift = (OWN_PRIOR * *lift + sum) / (OWN_PRIOR + pooled.weight);
@@ -84,29 +86,17 @@ impl Responses {
 
     /// How many workloads have seen events such as this one.
     pub(crate) fn workloads(&self, event: &KnownEvent) -> u32 {
-        self.0.get(&class_of(event, false)).map_or(0, |pooled| pooled.workloads)
+        self.0.get(&Class::whole(event)).map_or(0, |pooled| pooled.workloads)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing;
 
     fn sale(id: &str, day: i64) -> KnownEvent {
-        const DAY_US: i64 = 86_400_000_000;
-        KnownEvent {
-            id: id.to_owned(),
-            revision: 1,
-            kind: "sale".to_owned(),
-            name: String::new(),
-            channel: String::new(),
-            weight: 1.0,
-            audience_size: None,
-            announced_at_us: 0,
-            starts_at_us: day * DAY_US,
-            ends_at_us: day * DAY_US + DAY_US / 12,
-            cancelled: false,
-        }
+        testing::event(id, "sale", day * testing::DAY, 1.0)
     }
 
     fn of(lift: f32, events: &[KnownEvent]) -> Responses {
@@ -119,7 +109,7 @@ mod tests {
     fn the_guess_is_that_of_all_workloads_by_what_they_have_seen() {
         let (one, many) = (of(1.0, &[sale("a", 1)]), of(2.0, &[sale("a", 1), sale("b", 2), sale("c", 3)]));
         let all = Responses::summed([&one, &many].into_iter());
-        let class = class_of(&sale("x", 9), false);
+        let class = Class::whole(&sale("x", 9));
         // Weights of 1/2 and 3/4, and 1 for the prior: (0.3 + 0.5 + 1.5) / 2.25.
         let guess = all.shrink(&class, [0.3; PHASES]);
         assert!(guess.iter().all(|lift| (lift - 2.3 / 2.25).abs() < 1e-9), "{guess:?}");
@@ -129,6 +119,27 @@ mod tests {
         assert_eq!(all.without(&one).without(&many), Responses::default());
         let other = Class { kind: "match".to_owned(), ..class };
         assert_eq!(all.shrink(&other, [0.3; PHASES]), [0.3; PHASES]);
+    }
+
+    #[test]
+    fn channels_of_a_kind_are_told_apart_and_pooled_names_are_not() {
+        let by = |id, day, channel: &str, name: &str| KnownEvent {
+            channel: channel.to_owned(),
+            name: name.to_owned(),
+            ..sale(id, day)
+        };
+        let events = [by("a", 1, "email", "May"), by("b", 2, "email", "May"), by("c", 3, "push", ""), sale("d", 4)];
+        let seen = of(1.0, &events);
+        let classes = [
+            Class::channel(&events[0]).expect("email"),
+            Class::channel(&events[2]).expect("push"),
+            Class::whole(&events[3]),
+        ];
+        let weights = classes.map(|class| seen.0.get(&class).map(|response| response.weight));
+        assert_eq!(weights, [Some(2.0 / 3.0), Some(0.5), Some(0.8)]);
+        assert_eq!(seen.0.len(), 3, "{seen:?}");
+        // The only channel of a kind is the kind.
+        assert_eq!(of(1.0, &events[..2]).0.len(), 1);
     }
 
     #[test]

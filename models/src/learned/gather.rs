@@ -15,7 +15,7 @@ const FIRST_DAYS: i64 = 7;
 /// A history that is read at once is gone through in this many parts, each with a ridge of its own.
 const PARTS: i64 = 40;
 /// Origins that a training set aims at.
-const ORIGINS: i64 = 250;
+const ORIGINS: i64 = 800;
 /// Hours between origins; none divides a day, so that all times of day are among them.
 const STRIDES: [i64; 16] = [5, 7, 11, 13, 17, 19, 23, 29, 31, 37, 41, 43, 47, 53, 59, 67];
 /// Steps that are looked at of one origin, when it has more than a few.

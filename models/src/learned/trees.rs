@@ -13,6 +13,9 @@ use crate::scales::median;
 /// Trees are grown anew after this part of the history's length.
 const TRAININGS: i64 = 50;
 const MIN_ROWS: usize = 500;
+/// Rounds and leaves of trees that grow from few rows and from many; between, in proportion to their number.
+const FEW: (f64, f64, f64) = (15_000.0, 90.0, 16.0);
+const MANY: (f64, f64, f64) = (60_000.0, 200.0, 31.0);
 const BINS: usize = 127;
 /// The usual width is no less than this, on the log scale.
 const MIN_WIDTH: f64 = 0.01;
@@ -48,9 +51,10 @@ impl Trees {
             let problem = format!("{} rows are too few to learn from", rows.len());
             return Err(ModelError::Fit { family: FAMILY, problem });
         }
+        let (rounds, leaves) = size(rows.len());
         let settings = Settings {
-            rounds: 90,
-            leaves: 16,
+            rounds,
+            leaves,
             learning_rate: 0.08,
             min_rows: 20,
             l2: 1.0,
@@ -95,6 +99,16 @@ impl Trees {
     }
 }
 
+/// Rounds, and leaves of a tree, for so many rows: more rows bear more.
+fn size(rows: usize) -> (u32, usize) {
+    #[expect(clippy::cast_precision_loss, reason = "a count of rows")]
+    let share = ((rows as f64 - FEW.0) / (MANY.0 - FEW.0)).clamp(0.0, 1.0);
+    let between = |few: f64, many: f64| (few + share * (many - few)).round();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between the two, which are small")]
+    let size = (between(FEW.1, MANY.1) as u32, between(FEW.2, MANY.2) as usize);
+    size
+}
+
 /// Least and greatest value of a column; the widest for one without values.
 fn range(column: &[f32]) -> (f32, f32) {
     let seen = || column.iter().copied().filter(|cell| cell.is_finite());
@@ -116,6 +130,14 @@ fn trust(row: &[f32], ranges: &[(f32, f32)]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn more_rows_grow_more_and_larger_trees_up_to_a_limit() {
+        assert_eq!(
+            [0, 15_000, 37_500, 60_000, 1_000_000].map(size),
+            [(90, 16), (90, 16), (145, 24), (200, 31), (200, 31)]
+        );
+    }
 
     #[test]
     fn trees_are_not_believed_far_outside_of_what_they_saw() {

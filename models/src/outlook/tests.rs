@@ -1,7 +1,6 @@
 use super::*;
+use crate::testing::{self, DAY, STEP_US};
 
-const STEP_US: i64 = HOUR_US / 4;
-const DAY: i64 = 96;
 const HOURS: usize = 24 * 14;
 
 fn config() -> EngineConfig {
@@ -9,20 +8,8 @@ fn config() -> EngineConfig {
 }
 
 fn event(day: i64, announced_day: i64) -> KnownEvent {
-    let starts_at_us = (day * DAY + 72) * STEP_US;
-    KnownEvent {
-        id: format!("m{day}"),
-        revision: 1,
-        kind: "match".to_owned(),
-        name: String::new(),
-        channel: String::new(),
-        weight: 1.0,
-        audience_size: None,
-        announced_at_us: announced_day * DAY * STEP_US,
-        starts_at_us,
-        ends_at_us: starts_at_us + 2 * HOUR_US,
-        cancelled: false,
-    }
+    let announced_at_us = announced_day * DAY * STEP_US;
+    KnownEvent { announced_at_us, ..testing::event(&format!("m{day}"), "match", day * DAY + 72, 1.0) }
 }
 
 /// A daily rhythm, lower on two days of seven, noise of 4 %, and three times as much during events.

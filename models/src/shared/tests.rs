@@ -1,9 +1,6 @@
 use super::*;
-use crate::EngineConfig;
-
-const HOUR_US: i64 = 3_600_000_000;
-const STEP_US: i64 = HOUR_US / 4;
-const DAY: i64 = 96;
+use crate::testing::{self, DAY, STEP_US};
+use crate::{EngineConfig, KnownEvent};
 
 fn config() -> EngineConfig {
     EngineConfig { step_us: STEP_US, horizon_steps: 96, ..EngineConfig::default() }
@@ -133,21 +130,9 @@ fn a_snapshot_goes_on_with_the_same_forecasts() {
 }
 
 /// A sale of two hours at 18:00, told a week before.
-fn sale(day: i64) -> crate::KnownEvent {
-    let starts_at_us = (day * DAY + 72) * STEP_US;
-    crate::KnownEvent {
-        id: format!("sale-{day}"),
-        revision: 1,
-        kind: "sale".to_owned(),
-        name: String::new(),
-        channel: String::new(),
-        weight: 1.0,
-        audience_size: None,
-        announced_at_us: (day - 7) * DAY * STEP_US,
-        starts_at_us,
-        ends_at_us: starts_at_us + 2 * HOUR_US,
-        cancelled: false,
-    }
+fn sale(day: i64) -> KnownEvent {
+    let announced_at_us = (day - 7) * DAY * STEP_US;
+    KnownEvent { announced_at_us, ..testing::event(&format!("sale-{day}"), "sale", day * DAY + 72, 1.0) }
 }
 
 #[test]

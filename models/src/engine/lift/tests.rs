@@ -1,6 +1,6 @@
 use super::*;
 use crate::EngineConfig;
-use crate::engine::testing::{self, DAY, STEP_US};
+use crate::testing::{self, DAY, STEP_US};
 
 /// At 18 o'clock of a day.
 fn event(id: &str, kind: &str, day: i64, weight: f64) -> KnownEvent {
@@ -9,6 +9,15 @@ fn event(id: &str, kind: &str, day: i64, weight: f64) -> KnownEvent {
 
 /// Three times the load during each match and two hours behind it, half of it during a maintenance.
 fn engine(events: &[KnownEvent], days: i64) -> Engine {
+    engine_of(events, days, |event| match event.kind.as_str() {
+        "match" => 3.0,
+        "maintenance" => 0.5,
+        _ => 1.0,
+    })
+}
+
+/// So many times the load during each event and two hours behind it.
+fn engine_of(events: &[KnownEvent], days: i64, times: impl Fn(&KnownEvent) -> f64) -> Engine {
     let config = EngineConfig { step_us: STEP_US, horizon_steps: 96, ..EngineConfig::default() };
     let mut engine = Engine::try_new(config).expect("legal");
     events.iter().for_each(|event| engine.signal(event.clone()));
@@ -16,17 +25,8 @@ fn engine(events: &[KnownEvent], days: i64) -> Engine {
         let phase = (step % DAY) as f64 / DAY as f64 * std::f64::consts::TAU;
         let noise = 1.0 + 0.05 * ((step * 7919 % 101) as f64 / 50.0 - 1.0);
         let at_us = step * STEP_US;
-        let acts = |kind: &str| {
-            let within = |event: &&KnownEvent| (event.starts_at_us..event.ends_at_us + TAIL_US).contains(&at_us);
-            events.iter().any(|event| event.kind == kind && within(&event))
-        };
-        let times = if acts("match") {
-            3.0
-        } else if acts("maintenance") {
-            0.5
-        } else {
-            1.0
-        };
+        let within = |event: &&KnownEvent| (event.starts_at_us..event.ends_at_us + TAIL_US).contains(&at_us);
+        let times = events.iter().find(within).map_or(1.0, &times);
         engine.observe(at_us, (200.0 + 100.0 * phase.sin()) * noise * times);
     }
     engine
@@ -34,6 +34,27 @@ fn engine(events: &[KnownEvent], days: i64) -> Engine {
 
 fn matches(days: &[i64]) -> Vec<KnownEvent> {
     days.iter().map(|day| event(&format!("m{day}"), "match", *day, 1.0)).collect()
+}
+
+/// Campaigns by mail every other day and by push on the days between; mail brings three times the load, push as much again
+/// as without.
+#[test]
+fn each_channel_of_a_kind_lifts_as_it_did() {
+    let by = |day: i64, channel: &str| KnownEvent {
+        channel: channel.to_owned(),
+        ..event(&format!("{channel}-{day}"), "campaign", day, 1.0)
+    };
+    let of_day = |day: i64| by(day, if day % 2 == 0 { "mail" } else { "push" });
+    let mut events: Vec<KnownEvent> = (8..24).map(of_day).collect();
+    events.push(by(24, "sms"));
+    let times = |event: &KnownEvent| if event.channel == "mail" { 3.0 } else { 1.0 };
+    let engine = engine_of(&events, 23, times);
+    let lift = |id: &str| engine.lifts(LiftOf::Signal(id)).expect("fitted").remove(0);
+    let (mail, push, sms) = (lift("mail-22"), lift("push-23"), lift("sms-24"));
+    assert!((2.4..3.6).contains(&mail.window.lift), "{:?}", mail.window);
+    assert!((0.8..1.4).contains(&push.window.lift), "{:?}", push.window);
+    // A channel that was never seen is like the kind, and less certain.
+    assert!((1.3..2.4).contains(&sms.window.lift) && sms.unlike.contains("sms"), "{:?} {}", sms.window, sms.unlike);
 }
 
 #[test]

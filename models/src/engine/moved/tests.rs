@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::testing::{DAY, STEP_US};
+use crate::testing::{DAY, STEP_US};
 use crate::{EngineConfig, Note};
 
 /// A daily wave; `wild` turns it upside down and shakes it.

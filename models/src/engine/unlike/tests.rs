@@ -1,6 +1,6 @@
 use super::*;
 use crate::EngineConfig;
-use crate::engine::testing::{self, DAY, STEP_US};
+use crate::testing::{self, DAY, STEP_US};
 
 /// At 12 o'clock of a day.
 fn event(id: &str, kind: &str, day: i64, weight: f64) -> KnownEvent {
@@ -52,7 +52,9 @@ fn a_signal_unlike_those_seen_is_marked_where_it_acts() {
         ends_at_us: event("next", "sale", 10, 1.0).ends_at_us + 4 * HOUR_US,
         ..event("next", "sale", 10, 1.0)
     };
+    let by_push = KnownEvent { channel: "push".to_owned(), ..event("next", "sale", 10, 1.0) };
     for (coming, word) in [
+        (by_push, "no sale by push"),
         (event("next", "sale", 10, 5.0), "weight"),
         (event("next", "launch", 10, 1.0), "no launch"),
         (long, "twice as long"),

@@ -1,14 +1,14 @@
-//! What the tests of the engine's parts have in common.
+//! What the tests have in common.
 
 use crate::KnownEvent;
 
 const HOUR_US: i64 = 3_600_000_000;
-pub(super) const STEP_US: i64 = HOUR_US / 4;
+pub(crate) const STEP_US: i64 = HOUR_US / 4;
 /// Steps of a day.
-pub(super) const DAY: i64 = 96;
+pub(crate) const DAY: i64 = 96;
 
 /// An event of two hours that starts at this step.
-pub(super) fn event(id: &str, kind: &str, step: i64, weight: f64) -> KnownEvent {
+pub(crate) fn event(id: &str, kind: &str, step: i64, weight: f64) -> KnownEvent {
     let starts_at_us = step * STEP_US;
     KnownEvent {
         id: id.to_owned(),
