@@ -31,6 +31,8 @@ pub enum NoticeKind {
     Waits,
     /// One of several people has approved a plan; it waits for another.
     Approved,
+    /// Nobody has decided on a plan in time.
+    Expired,
     /// A change was applied.
     Applied,
     /// A change, or its verification, has failed.
@@ -89,6 +91,7 @@ impl NoticeKind {
         match self {
             Self::Waits => "waits",
             Self::Approved => "approved",
+            Self::Expired => "expired",
             Self::Applied => "applied",
             Self::Failed => "failed",
             Self::RolledBack => "rolled_back",

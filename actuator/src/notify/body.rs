@@ -38,6 +38,7 @@ fn generic(notice: &Notice) -> Value {
 fn slack(notice: &Notice) -> Value {
     let sign = match notice.kind {
         NoticeKind::Waits | NoticeKind::Approved => ":raised_hand:",
+        NoticeKind::Expired => ":hourglass:",
         NoticeKind::Applied | NoticeKind::StageEarned | NoticeKind::Resumed => ":white_check_mark:",
         NoticeKind::Failed | NoticeKind::StageLost => ":warning:",
         NoticeKind::RolledBack => ":leftwards_arrow_with_hook:",

@@ -314,6 +314,7 @@ fn denied(action: &ActionRecord, person: &str, what: &str, answer: &Answer) -> S
 fn told(state: ActionState) -> Option<(NoticeKind, &'static str)> {
     match state {
         ActionState::Paused => Some((NoticeKind::Waits, "is held back")),
+        ActionState::Expired => Some((NoticeKind::Expired, "has expired")),
         ActionState::Applied => Some((NoticeKind::Applied, "was applied")),
         ActionState::Failed => Some((NoticeKind::Failed, "has failed")),
         ActionState::RolledBack => Some((NoticeKind::RolledBack, "was rolled back")),
@@ -321,7 +322,6 @@ fn told(state: ActionState) -> Option<(NoticeKind, &'static str)> {
         | ActionState::Proposed
         | ActionState::Approved
         | ActionState::Rejected
-        | ActionState::Expired
         | ActionState::Intended
         | ActionState::Holding
         | ActionState::Verified

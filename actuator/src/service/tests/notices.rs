@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
 use headroom_actuator_decide::stage::{Stage, StageSetting};
+use headroom_proto::Span;
 use serde_json::Value;
 use standardwebhooks::Webhook;
 use tokio::net::TcpListener;
@@ -106,5 +107,21 @@ async fn people_are_told_what_waits_what_was_done_and_what_is_stopped() {
     assert!(told["text"].as_str().is_some_and(|text| text.contains("every workload") && text.contains("a drill")));
     actuator.resume("").await;
     came(&inbox, "resumed", "").await;
+    actuator.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_are_told_that_nobody_decided_in_time() {
+    let mut ground = Ground::new(Stage::Recommend).await;
+    ground.config.approval_ttl = Span::from_mins(15);
+    let inbox = receiver(&mut ground).await;
+    let actuator = ground.start();
+    ground.turns("shop", 1..=1, 50.0, 300.0).await;
+    actuator.knows("shop", 1).await;
+    let (plan_id, _) = waiting(&actuator).await;
+    ground.turns("shop", 2..=2, 50.0, 50.0).await;
+    let told = came(&inbox, "expired", "shop").await;
+    assert_eq!(told["plan_id"].as_str(), Some(plan_id.as_str()));
+    assert_eq!(told["reason"].as_str(), Some("nobody decided within 15m"));
     actuator.stop().await;
 }
