@@ -15,7 +15,7 @@ const TRAININGS: i64 = 50;
 const MIN_ROWS: usize = 500;
 /// Rounds and leaves of trees that grow from few rows and from many; between, in proportion to their number.
 const FEW: (f64, f64, f64) = (15_000.0, 90.0, 16.0);
-const MANY: (f64, f64, f64) = (60_000.0, 200.0, 31.0);
+const MANY: (f64, f64, f64) = (35_000.0, 200.0, 31.0);
 const BINS: usize = 127;
 /// The usual width is no less than this, on the log scale.
 const MIN_WIDTH: f64 = 0.01;
@@ -134,7 +134,7 @@ mod tests {
     #[test]
     fn more_rows_grow_more_and_larger_trees_up_to_a_limit() {
         assert_eq!(
-            [0, 15_000, 37_500, 60_000, 1_000_000].map(size),
+            [0, 15_000, 25_000, 35_000, 1_000_000].map(size),
             [(90, 16), (90, 16), (145, 24), (200, 31), (200, 31)]
         );
     }
