@@ -34,7 +34,7 @@ impl Engine {
         let hours = DAY_HOURS.min(usize::try_from(day_us / self.config.step_us).unwrap_or(DAY_HOURS));
         let Some(to_beat) = champion.loss(0, hours) else { return };
         let gives_weight = champion.family == Family::Ensemble;
-        let competes = |family: Family| !family.is_benchmark() && !(gives_weight && family.prior().is_some());
+        let competes = |family: Family| !(family.is_benchmark() || gives_weight && family.prior().is_some());
         for track in challengers.iter_mut().filter(|track| competes(track.family)) {
             let Some(loss) = track.loss(0, hours) else { continue };
             track.wealth = bet(track.wealth, to_beat, loss, self.config.promote_below);

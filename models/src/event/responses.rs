@@ -118,7 +118,7 @@ mod tests {
         assert_eq!(all.without(&one), many);
         assert_eq!(all.without(&one).without(&many), Responses::default());
         let other = Class { kind: "match".to_owned(), ..class };
-        assert_eq!(all.shrink(&other, [0.3; PHASES]), [0.3; PHASES]);
+        assert!(all.shrink(&other, [0.3; PHASES]).iter().all(|lift| (lift - 0.3).abs() < 1e-12));
     }
 
     #[test]
