@@ -19,7 +19,7 @@ const BEHIND_US: i64 = 24 * HOUR_US;
 pub(crate) const NEAR_US: i64 = 48 * HOUR_US;
 /// Names with a response of their own: those that have returned, the most frequent first.
 const NAMES: usize = 24;
-/// Channels with a response of their own: those that were seen, the most frequent first.
+/// Channels with a response of their own, those that were seen most first.
 const CHANNELS: usize = 8;
 
 /// Where a step is, as seen from the events that are known.
@@ -183,7 +183,7 @@ impl EventBook {
     }
 }
 
-/// Events that share a response: those of a kind and length class that this is true of.
+/// Events that share a response: of one kind, all long or all short, and all of these or some.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 struct Class {
     kind: String,
@@ -235,7 +235,7 @@ type Counts = BTreeMap<Class, (usize, usize)>;
 
 impl EventColumns {
     /// Columns for the events of a training set that ends at `now_us`.
-    pub(crate) fn of(events: &[&KnownEvent], now_us: i64) -> Self {
+    pub(crate) fn of(events: &[&KnownEvent], now_us: i64, elsewhere: &Responses) -> Self {
         let count = |class: fn(&KnownEvent) -> Option<Class>| {
             let mut counts = Counts::new();
             for (event, class) in events.iter().filter_map(|event| Some((event, class(event)?))) {
@@ -248,11 +248,11 @@ impl EventColumns {
         let kinds = count(|event| Some(Class::whole(event)));
         let mut named = count(Class::name);
         named.retain(|_, (ended, all)| *ended > 0 && *all > 1);
-        // The only channel of a kind has nothing of its own.
+        // The only channel of a kind has nothing of its own, unless others have seen more of them.
         let mut channels = count(Class::channel);
-        channels.retain(|class, (ended, all)| {
+        channels.retain(|class, (_, all)| {
             let kind = Class { of: Of::All, ..class.clone() };
-            *ended > 0 && kinds.get(&kind).is_some_and(|(_, of_kind)| *all < *of_kind)
+            kinds.get(&kind).is_some_and(|(_, of_kind)| *all < *of_kind) || elsewhere.knows(class)
         });
         let mut classes: Vec<Class> = kinds.into_keys().collect();
         for (counts, most) in [(channels, CHANNELS), (named, NAMES)] {

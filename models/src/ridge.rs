@@ -115,7 +115,7 @@ impl Ridge {
         let from_us = history.start_us().max(history.end_us().saturating_sub(memory.reach_us()));
         let seasonal = Season::of(history.end_us() - from_us, history.step_us());
         let events: Vec<_> = events.iter().copied().filter(|event| event.acts(from_us, i64::MAX)).collect();
-        let columns = EventColumns::of(&events, history.end_us());
+        let columns = EventColumns::of(&events, history.end_us(), elsewhere);
         let rows = Rows::of(history, from_us, &events, &columns, seasonal, memory);
         if rows.targets.len() < 2 * seasonal.width() {
             let problem = format!("{} steps with values are too few", rows.targets.len());

@@ -84,6 +84,11 @@ impl Responses {
         guess
     }
 
+    /// Have such events been seen?
+    pub(super) fn knows(&self, class: &Class) -> bool {
+        self.0.contains_key(class)
+    }
+
     /// How many workloads have seen events such as this one.
     pub(crate) fn workloads(&self, event: &KnownEvent) -> u32 {
         self.0.get(&Class::whole(event)).map_or(0, |pooled| pooled.workloads)
@@ -101,7 +106,7 @@ mod tests {
 
     fn of(lift: f32, events: &[KnownEvent]) -> Responses {
         let events: Vec<&KnownEvent> = events.iter().collect();
-        let columns = EventColumns::of(&events, i64::MAX / 2);
+        let columns = EventColumns::of(&events, i64::MAX / 2, &Responses::default());
         Responses::of(&columns, &vec![lift; columns.len()], &events, (0, i64::MAX / 2))
     }
 
@@ -140,12 +145,22 @@ mod tests {
         assert_eq!(seen.0.len(), 3, "{seen:?}");
         // The only channel of a kind is the kind.
         assert_eq!(of(1.0, &events[..2]).0.len(), 1);
+        // A first push is forecast by those of the others, a first letter as any sale.
+        let (push, letter) = (by("e", 9, "push", ""), by("f", 9, "letter", ""));
+        let prior = |event: &KnownEvent, class: Option<Class>| {
+            let columns = EventColumns::of(&[event], 0, &seen);
+            let place = columns.classes.iter().position(|of| Some(of) == class.as_ref())?;
+            columns.prior(&seen).get(place * PHASES).copied()
+        };
+        assert!(prior(&push, Class::channel(&push)).is_some_and(|lift| (lift - 0.5 / 1.5).abs() < 1e-9));
+        assert_eq!(prior(&letter, Class::channel(&letter)), None);
+        assert!(prior(&letter, Some(Class::whole(&letter))).is_some_and(|lift| lift > 0.4));
     }
 
     #[test]
     fn events_that_have_not_ended_teach_nothing() {
         let event = sale("a", 5);
-        let columns = EventColumns::of(&[&event], 0);
+        let columns = EventColumns::of(&[&event], 0, &Responses::default());
         let seen = |from_us, now_us| Responses::of(&columns, &[1.0; PHASES], &[&event], (from_us, now_us));
         assert_eq!(seen(0, event.ends_at_us - 1), Responses::default());
         assert_eq!(seen(event.starts_at_us + 1, i64::MAX), Responses::default());

@@ -13,9 +13,9 @@ use crate::scales::median;
 /// Trees are grown anew after this part of the history's length.
 const TRAININGS: i64 = 50;
 const MIN_ROWS: usize = 500;
-/// Rounds and leaves of trees that grow from few rows and from many; between, in proportion to their number.
-const FEW: (f64, f64, f64) = (15_000.0, 90.0, 16.0);
-const MANY: (f64, f64, f64) = (35_000.0, 200.0, 31.0);
+/// More rows bear more and larger trees: these from few rows, those from many; between, in proportion to their number.
+const FEW: Growth = Growth { rows: 15_000.0, rounds: 90.0, leaves: 16.0 };
+const MANY: Growth = Growth { rows: 35_000.0, rounds: 200.0, leaves: 31.0 };
 const BINS: usize = 127;
 /// The usual width is no less than this, on the log scale.
 const MIN_WIDTH: f64 = 0.01;
@@ -25,6 +25,13 @@ const WIDTH_RANGE: f64 = 1.6;
 const FAR_OUTSIDE: f64 = 0.5;
 /// The levels that are fitted: the centre, and the width of the interval of 80 %.
 const LEVELS: [f64; 3] = [0.1, 0.5, 0.9];
+
+/// How far trees grow from so many rows.
+struct Growth {
+    rows: f64,
+    rounds: f64,
+    leaves: f64,
+}
 
 /// Grown trees.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,7 +58,7 @@ impl Trees {
             let problem = format!("{} rows are too few to learn from", rows.len());
             return Err(ModelError::Fit { family: FAMILY, problem });
         }
-        let (rounds, leaves) = size(rows.len());
+        let (rounds, leaves) = growth(rows.len());
         let settings = Settings {
             rounds,
             leaves,
@@ -99,14 +106,14 @@ impl Trees {
     }
 }
 
-/// Rounds, and leaves of a tree, for so many rows: more rows bear more.
-fn size(rows: usize) -> (u32, usize) {
+/// Rounds, and leaves of a tree, for so many rows.
+fn growth(rows: usize) -> (u32, usize) {
     #[expect(clippy::cast_precision_loss, reason = "a count of rows")]
-    let share = ((rows as f64 - FEW.0) / (MANY.0 - FEW.0)).clamp(0.0, 1.0);
+    let share = ((rows as f64 - FEW.rows) / (MANY.rows - FEW.rows)).clamp(0.0, 1.0);
     let between = |few: f64, many: f64| (few + share * (many - few)).round();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between the two, which are small")]
-    let size = (between(FEW.1, MANY.1) as u32, between(FEW.2, MANY.2) as usize);
-    size
+    let growth = (between(FEW.rounds, MANY.rounds) as u32, between(FEW.leaves, MANY.leaves) as usize);
+    growth
 }
 
 /// Least and greatest value of a column; the widest for one without values.
@@ -134,7 +141,7 @@ mod tests {
     #[test]
     fn more_rows_grow_more_and_larger_trees_up_to_a_limit() {
         assert_eq!(
-            [0, 15_000, 25_000, 35_000, 1_000_000].map(size),
+            [0, 15_000, 25_000, 35_000, 1_000_000].map(growth),
             [(90, 16), (90, 16), (145, 24), (200, 31), (200, 31)]
         );
     }
