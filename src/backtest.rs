@@ -44,7 +44,7 @@ pub(crate) struct BacktestArgs {
     #[arg(long, value_name = "TABLE", conflicts_with = "data", requires = "data_dir")]
     table: Option<String>,
     /// The events: CSV with event_id, kind, announced_at, starts_at, ends_at, expected_reach, weight, audience, name; and, if wanted, workloads
-    /// (selectors such as `shop-*`, parted by `|`) and status (cancelled calls the event off). With --table, signals@5 is a
+    /// (selectors such as `shop-*`, parted by `|`), channel (such as email) and status (cancelled calls the event off). With --table, signals@5 is a
     /// version of the lake's table.
     #[arg(long, value_name = "FILE")]
     signals: Option<PathBuf>,

@@ -144,6 +144,7 @@ fn parse(cells: &BTreeMap<&str, &str>) -> Result<Signal, (String, String)> {
         ends_at_us: time("ends_at")?,
         announced_at_us: time("announced_at")?,
         name: cell("name").to_owned(),
+        channel: cell("channel").to_owned(),
         audience_size,
         audience_quality: quality.into(),
         weight,
@@ -198,14 +199,15 @@ mod tests {
     }
 
     #[test]
-    fn a_line_may_name_workloads_and_call_an_event_off() {
-        let text = "event_id,kind,announced_at,starts_at,ends_at,expected_reach,weight,audience,name,workloads,status\n\
-             a,sale,1998-06-01,1998-06-03,1998-06-04,,,,Sale,shop-* | bank,\n\
-             a,sale,1998-06-02,1998-06-03,1998-06-04,,,,Sale,shop-*,cancelled\n";
+    fn a_line_may_name_workloads_and_a_channel_and_call_an_event_off() {
+        let text = "event_id,kind,announced_at,starts_at,ends_at,expected_reach,weight,audience,name,workloads,channel,status\n\
+             a,sale,1998-06-01,1998-06-03,1998-06-04,,,,Sale,shop-* | bank,push,\n\
+             a,sale,1998-06-02,1998-06-03,1998-06-04,,,,Sale,shop-*,push,cancelled\n";
         let signals = read_text(text).expect("legal");
         let seen: Vec<_> = signals.iter().map(|s| (s.revision, s.status(), s.workloads.join(" "))).collect();
         let expected = [(1, SignalStatus::Announced, "shop-* bank"), (2, SignalStatus::Cancelled, "shop-*")];
         assert_eq!(seen, expected.map(|(revision, status, workloads)| (revision, status, workloads.to_owned())));
+        assert!(signals.iter().all(|signal| signal.channel == "push"), "{signals:?}");
         let error = read_text(&text.replace("cancelled", "maybe")).expect_err("no status").to_string();
         assert!(error.contains("line 3, `status`"), "{error}");
     }
