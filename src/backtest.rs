@@ -213,6 +213,8 @@ impl BacktestArgs {
         let mut problems = Vec::new();
         if self.step.micros() <= 0 {
             problems.push(format!("--step {}: write a positive length, such as 5m", self.step));
+        } else if Span::from_hours(24).micros() % self.step.micros() != 0 {
+            problems.push(format!("--step {}: must divide a day, such as 5m, 15m, 1h or 1d", self.step));
         } else if self.horizon.steps(self.step) < 1 {
             problems.push(format!("--horizon {} is shorter than --step {}", self.horizon, self.step));
         } else if self.lead_time >= self.horizon {

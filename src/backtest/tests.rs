@@ -103,6 +103,7 @@ fn mistakes_are_told_with_a_way_to_mend_them() {
     }
     for (more, expected) in [
         (&["--step", "0s"][..], "--step"),
+        (&["--step", "7m"][..], "must divide a day"),
         (&["--horizon", "1m"], "--horizon"),
         (&["--lead-time", "25h"], "--lead-time"),
         (&["--violation-at", "1.5"], "--violation-at"),
