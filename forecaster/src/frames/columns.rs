@@ -17,7 +17,7 @@ const WEEK_US: i64 = 7 * DAY_US;
 const YEAR_US: i64 = 31_556_952 * SECOND_US;
 
 /// The columns, in order.
-const COLUMNS: [&str; 21] = [
+const COLUMNS: [&str; 22] = [
     "workload",
     "origin",
     "step",
@@ -37,6 +37,7 @@ const COLUMNS: [&str; 21] = [
     "signals_weight",
     "signals_audience",
     "signals_kind",
+    "signals_channel",
     "signals_next_start_s",
     "signals_since_end_s",
 ];
@@ -206,7 +207,10 @@ fn with_signals(rows: LazyFrame, known: LazyFrame, grid: &Grid) -> LazyFrame {
     let reach = col("origin") + lit(i64::from(grid.steps) * grid.step_us);
     let within = known.clone().filter(col("starts").lt(reach).and(col("ends").gt(col("origin"))));
     let kept = JoinArgs { maintain_order: MaintainOrderJoin::LeftRight, ..JoinArgs::new(JoinType::Inner) };
-    let heaviest = SortMultipleOptions::default().with_order_descending_multi([true, false]);
+    let of_heaviest = |column: &str| {
+        let heaviest = SortMultipleOptions::default().with_order_descending_multi([true, false]);
+        col(column).sort_by([col("weight"), col("signal")], heaviest).first()
+    };
     let places = rows.clone().select(["origin", "step", "at"].map(col)).sort(["origin", "step"], in_order());
     let active = places
         .clone()
@@ -217,7 +221,8 @@ fn with_signals(rows: LazyFrame, known: LazyFrame, grid: &Grid) -> LazyFrame {
             len().cast(DataType::Int32).alias("signals_active"),
             col("weight").sum().alias("signals_weight"),
             col("audience").sum().alias("signals_audience"),
-            col("kind").sort_by([col("weight"), col("signal")], heaviest).first().alias("signals_kind"),
+            of_heaviest("kind").alias("signals_kind"),
+            of_heaviest("channel").alias("signals_channel"),
         ]);
     let next = known::asof(
         places.clone().with_column(end().alias("end")),

@@ -8,7 +8,7 @@ use polars::prelude::{
 };
 
 /// For each origin the signals that were announced by then and not called off, each in the highest revision told by then:
-/// `origin`, `signal` (a number by the order of ids), `kind`, `weight`, `audience`, `starts`, `ends`.
+/// `origin`, `signal` (a number by the order of ids), `kind`, `channel`, `weight`, `audience`, `starts`, `ends`.
 pub(super) fn at_origins(events: &[KnownEvent], origins: &[i64]) -> PolarsResult<DataFrame> {
     let mut by_id: BTreeMap<&str, Vec<&KnownEvent>> = BTreeMap::new();
     for event in events {
@@ -28,7 +28,7 @@ pub(super) fn at_origins(events: &[KnownEvent], origins: &[i64]) -> PolarsResult
     let told = told(&tellings)?.lazy();
     asof(pairs.lazy(), told, ["origin", "announced"], AsofStrategy::Backward, Some("signal"))
         .filter(col("cancelled").eq(lit(false)))
-        .select(["origin", "signal", "kind", "weight", "audience", "starts", "ends"].map(col))
+        .select(["origin", "signal", "kind", "channel", "weight", "audience", "starts", "ends"].map(col))
         .collect()
 }
 
@@ -54,6 +54,7 @@ fn told(tellings: &[(i64, &KnownEvent)]) -> PolarsResult<DataFrame> {
         "signal" => tellings.iter().map(|(signal, _)| *signal).collect::<Vec<i64>>(),
         "announced" => times(|event| event.announced_at_us),
         "kind" => tellings.iter().map(|(_, event)| event.kind.as_str()).collect::<Vec<&str>>(),
+        "channel" => tellings.iter().map(|(_, event)| event.channel.as_str()).collect::<Vec<&str>>(),
         "weight" => tellings.iter().map(|(_, event)| event.weight).collect::<Vec<f64>>(),
         "audience" => tellings.iter().map(|(_, event)| event.audience_size).collect::<Vec<Option<f64>>>(),
         "starts" => times(|event| event.starts_at_us),

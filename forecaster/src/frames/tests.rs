@@ -104,7 +104,7 @@ fn rows_are_as_worked_out_by_hand() {
     ];
     let signals = [
         // Told while it is almost there, moved by a second revision, and called off when it is over.
-        Signal { audience_size: Some(100), ..signal("late", 1, SignalKind::Sale, (3, 5, 6), 1.0) },
+        Signal { audience_size: Some(100), channel: "mail".to_owned(), ..signal("late", 1, SignalKind::Sale, (3, 5, 6), 1.0) },
         signal("moved", 2, SignalKind::Campaign, (3, 7, 8), 3.0),
         signal("moved", 1, SignalKind::Campaign, (-1, 4, 5), 2.0),
         signal("off", 1, SignalKind::Match, (0, 3, 4), 0.5),
@@ -141,6 +141,8 @@ fn rows_are_as_worked_out_by_hand() {
     assert_eq!(floats(rows, "signals_audience"), some(&[0.0, 0.0, 0.0, 0.0, 100.0, 0.0, 0.0, 0.0, 0.0]));
     let kinds = [None, Some("match"), Some("campaign"), None, Some("sale"), None, None, Some("campaign"), None];
     assert_eq!(texts(rows, "signals_kind"), kinds.map(|kind| kind.map(str::to_owned)));
+    let channels = [None, Some(""), Some(""), None, Some("mail"), None, None, Some(""), None];
+    assert_eq!(texts(rows, "signals_channel"), channels.map(|channel| channel.map(str::to_owned)));
     let (now, next) = (Some(0.0), floats(rows, "signals_next_start_s"));
     assert_eq!(next, [now, now, x, now, hour, now, now, x, x], "from the end of the step");
     assert_eq!(floats(rows, "signals_since_end_s"), [x, x, now, now, hour, now, now, hour, now]);
