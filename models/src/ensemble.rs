@@ -25,8 +25,8 @@ const LEAST: f64 = 0.1;
 const KEPT_PER_HOUR: f64 = 0.990_419;
 /// Days with such steps after which their own loss counts as much as that of quiet ones.
 const ENOUGH_DAYS: f64 = 5.0;
-/// Averages of intervals are narrower than what they average: the first guess.
-const FIRST_STRETCH: f64 = 1.12;
+/// How far the families are apart makes up for intervals that averaging narrows: the first guess.
+const FIRST_STRETCH: f64 = 1.0;
 /// Step of the stretch's logarithm for one matured value.
 const STRETCH_RATE: f64 = 0.0003;
 const STRETCH_RANGE: (f64, f64) = (0.7, 2.0);
