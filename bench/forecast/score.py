@@ -176,7 +176,8 @@ def show_average(whole, contestants):
         peers = to_best_of_set[~to_best_of_set.index.str.startswith(OURS)]
         print(f"best peer by {ratio}: {peers.idxmin()}")
         means[f"{ratio}_to_best_of_set"], means[f"{ratio}_to_best_peer"] = to_best_of_set, to_best_of_set / peers.min()
-    print(means.sort_values("ratio_to_best_peer").round(3).reset_index().to_markdown(index=False))
+    by = "ratio_to_best_peer" if "ratio_to_best_peer" in means else "wql"
+    print(means.sort_values(by).round(3).reset_index().to_markdown(index=False))
 
 
 def main():
