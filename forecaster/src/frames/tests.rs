@@ -104,7 +104,11 @@ fn rows_are_as_worked_out_by_hand() {
     ];
     let signals = [
         // Told while it is almost there, moved by a second revision, and called off when it is over.
-        Signal { audience_size: Some(100), channel: "mail".to_owned(), ..signal("late", 1, SignalKind::Sale, (3, 5, 6), 1.0) },
+        Signal {
+            audience_size: Some(100),
+            channel: "mail".to_owned(),
+            ..signal("late", 1, SignalKind::Sale, (3, 5, 6), 1.0)
+        },
         signal("moved", 2, SignalKind::Campaign, (3, 7, 8), 3.0),
         signal("moved", 1, SignalKind::Campaign, (-1, 4, 5), 2.0),
         signal("off", 1, SignalKind::Match, (0, 3, 4), 0.5),
