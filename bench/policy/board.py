@@ -26,6 +26,10 @@ SHOWN = ["reactive", "headroom p50", "headroom p75", "headroom p90", "headroom p
          "static peak (hindsight)", "oracle"]  # fmt: skip
 
 
+def worldcup98(data):
+    return prepare.worldcup98(data, pd.Timedelta("5min"))
+
+
 def taxi(data):
     rows = prepare.clock(data / "passengers_30min.csv.gz", "ts_local", "passengers")
     return prepare.one("taxis", rows), prepare.signals(data / "events.csv")
@@ -36,26 +40,36 @@ def electricity(data):
     return prepare.one("demand", rows), prepare.signals(data / "events.csv", zone="Australia/Melbourne")
 
 
-def tweets(data):
-    """How often companies were named on Twitter, of each 5 minutes."""
+def nab(data, names):
+    """Series of the Numenta Anomaly Benchmark, in steps of 5 minutes; a workload each, by the end of its name."""
     with zipfile.ZipFile(data / "nab_selected.zip") as files:
-        series = [prepare.one(name, prepare.clock(files.open(f"data/realTweets/Twitter_volume_{name}.csv"), "timestamp", "value"))
-                  for name in COMPANIES]  # fmt: skip
-    rows = pd.concat(series, ignore_index=True)
+        clocks = {name: prepare.clock(files.open(f"data/{name}.csv"), "timestamp", "value") for name in names}
+    rows = pd.concat([prepare.one(name.split("_")[-1], clock) for name, clock in clocks.items()], ignore_index=True)
     return rows.assign(ts=rows["ts"].dt.floor("5min")), pd.DataFrame(columns=prepare.SIGNAL_COLUMNS)
+
+
+def tweets(data):
+    """How often companies were named on Twitter."""
+    return nab(data, [f"realTweets/Twitter_volume_{name}" for name in COMPANIES])
+
+
+def balancer(data):
+    """Requests to a load balancer."""
+    return nab(data, ["realAWSCloudwatch/elb_request_count_8c0756"])
 
 
 # Folder of the data, how it is read, its own step, how far a forecast reaches, and from when policies are scored: the last
 # third unless said.
 SETS = {
-    "worldcup98": (lambda data: prepare.worldcup98(data, pd.Timedelta("5min")), "5m", "24h", "1998-06-17T00:00:00Z"),
-    "nyc_taxi": (taxi, "30m", "24h", None),
-    "vic_electricity": (electricity, "30m", "24h", None),
-    "bike_sharing_dc": (prepare.bike_sharing_dc, "1h", "24h", None),
-    "metro_traffic_mn": (prepare.metro_traffic_mn, "1h", "24h", None),
-    "wikipedia_peyton_manning": (prepare.wikipedia_peyton_manning, "1d", "14d", None),
-    "rossmann": (prepare.rossmann, "1d", "14d", None),
-    "nab": (tweets, "5m", "24h", None),
+    "worldcup98": ("worldcup98", worldcup98, "5m", "24h", "1998-06-17T00:00:00Z"),
+    "bike_sharing_dc": ("bike_sharing_dc", prepare.bike_sharing_dc, "1h", "24h", None),
+    "wikipedia_peyton_manning": ("wikipedia_peyton_manning", prepare.wikipedia_peyton_manning, "1d", "14d", None),
+    "nab_tweets": ("nab", tweets, "5m", "24h", None),
+    "nab_balancer": ("nab", balancer, "5m", "24h", None),
+    "nyc_taxi": ("nyc_taxi", taxi, "30m", "24h", None),
+    "vic_electricity": ("vic_electricity", electricity, "30m", "24h", None),
+    "metro_traffic_mn": ("metro_traffic_mn", prepare.metro_traffic_mn, "1h", "24h", None),
+    "rossmann": ("rossmann", prepare.rossmann, "1d", "14d", None),
 }
 
 
@@ -63,8 +77,8 @@ def backtest(program, data, out, name):
     """The rows of the scoreboard of one set; one that is there is kept."""
     kept = out / f"{name}.json"
     if not kept.exists():
-        read, step, horizon, score_from = SETS[name]
-        history, known = read(data / name)
+        source, read, step, horizon, score_from = SETS[name]
+        history, known = read(data / source)
         history = history.groupby("workload", sort=False).tail(MOST_STEPS)
         folder = out / name
         folder.mkdir(parents=True, exist_ok=True)
